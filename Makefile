@@ -1,0 +1,69 @@
+# Everything is cached outside the checkout, by version; a second checkout starts at once.
+PYTHON ?= python3
+XDG_CACHE_HOME ?= $(HOME)/.cache
+KUBEKEEL_CACHE ?= $(XDG_CACHE_HOME)/kubekeel
+
+NAME ?= lab
+DISTRIBUTION ?= microk8s
+SERVERS ?= 3
+AGENTS ?= 0
+
+LOCK := tests/requirements.lock
+VENV := $(KUBEKEEL_CACHE)/venv/$(shell { cat $(LOCK); $(PYTHON) --version; } | sha256sum | cut -c1-12)
+LAB := python -m lab
+UP := $(LAB) up --name $(NAME) --distribution $(DISTRIBUTION) --servers $(SERVERS) --agents $(AGENTS)
+INVENTORY := inventories/$(NAME)
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export KUBEKEEL_CACHE
+# A collection that is installed elsewhere must not stand in for this checkout.
+unexport ANSIBLE_COLLECTIONS_PATH
+
+.PHONY: help setup lab-requirements lab-up lab-down demo lint test bench lock
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/complete ## Install what kubekeel and its tests need, in a virtual environment
+	@ln -sfn $(VENV) .venv
+	@mkdir -p .collections/ansible_collections/kubekeel
+	@ln -sfn ../../.. .collections/ansible_collections/kubekeel/ha
+
+$(VENV)/complete:
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'Installing python3-venv'; apt-get install -qq --no-install-recommends python3-venv; }
+	@echo 'Installing Python packages into $(VENV)'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(VENV)/bin/pip install --quiet --no-deps --disable-pip-version-check -r $(LOCK)
+	@touch $@
+
+lab-requirements: setup
+	@$(LAB) requirements
+
+lab-up: lab-requirements ## Start a real cluster (NAME=lab DISTRIBUTION=microk8s SERVERS=3 AGENTS=0)
+	@$(UP)
+
+lab-down: setup ## Remove it
+	@$(LAB) down --name $(NAME)
+
+demo: lab-up ## Audit a real cluster, remediate it under traffic, audit it again
+	ansible-playbook -i $(INVENTORY) kubekeel.ha.audit
+	$(LAB) traffic --name $(NAME) -- ansible-playbook -i $(INVENTORY) kubekeel.ha.remediate
+	ansible-playbook -i $(INVENTORY) kubekeel.ha.audit
+	@echo 'The cluster is yours to look at (see lab/README.md); make lab-down removes it.'
+
+lint: setup ## Run the linters and type checks
+	ruff check .
+	ruff format --check .
+	mypy lab tests -p ansible_collections.kubekeel.ha.plugins
+	yamllint --strict .
+	ansible-lint --offline
+
+test: lab-requirements ## Run the tests; the lab's take a few minutes
+	pytest
+
+bench: lab-requirements ## Time a run with nothing to do beside a ping
+	python tests/bench.py
+
+lock: setup ## Pin the newest versions that pyproject.toml allows
+	pip-compile --quiet --all-extras --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-annotate --upgrade --output-file $(LOCK) pyproject.toml

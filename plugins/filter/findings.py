@@ -1,0 +1,17 @@
+"""The filters kubekeel.ha.findings_by_nodes and kubekeel.ha.findings_reasons."""
+
+# Copyright (c) 2026 the kubekeel authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+from typing import Any, Callable, Dict
+
+from ansible_collections.kubekeel.ha.plugins.plugin_utils import findings
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> Dict[str, Callable[..., Any]]:
+        """Return them by name."""
+        return {"findings_by_nodes": findings.by_nodes, "findings_reasons": findings.reasons}

@@ -1,0 +1,125 @@
+"""A small client of the Kubernetes API for nodes that have nothing but Python: one GET, one server, one time-out.
+
+Each API server of a cluster is asked by its own address. kubectl would take the one of its kubeconfig, which is the
+server that may just be restarting.
+"""
+
+# Copyright (c) 2026 the kubekeel authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import re
+import socket
+import ssl
+import tempfile
+from contextlib import ExitStack
+from typing import Any, Optional
+
+from ansible_collections.kubekeel.ha.plugins.module_utils import node_files
+from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
+
+# In the certificate of every API server of MicroK8s and K3s, whatever the node's addresses are.
+CERTIFICATE_NAME = "kubernetes"
+
+
+class ApiError(Exception):
+    """A server did not answer, or not with what was asked for."""
+
+
+class Credentials:
+    """Who asks: an administrator's kubeconfig."""
+
+    def __init__(self, kubeconfig: str) -> None:
+        """Read a kubeconfig with one cluster and one user, as MicroK8s and K3s write theirs.
+
+        Raises:
+            NodeError: it is missing, or holds no certificate authority and credentials.
+        """
+        text = node_files.read(kubeconfig)
+        if text is None:
+            raise NodeError("%s is missing: is this node a server, and does the module run as root?" % kubeconfig)
+        authority = _data(text, "certificate-authority")
+        if authority is None:
+            raise NodeError("%s names no certificate authority" % kubeconfig)
+        self.context = ssl.create_default_context(cadata=authority)
+        certificate, key = _data(text, "client-certificate"), _data(text, "client-key")
+        token = re.search(r"^\s*token:\s*[\"']?([^\s\"']+)", text, re.MULTILINE)
+        self.token = token.group(1) if token else None
+        if certificate and key:
+            with ExitStack() as stack:
+                # ssl reads the pair from files only.
+                paths = []
+                for part in (certificate, key):
+                    file = stack.enter_context(tempfile.NamedTemporaryFile("w", encoding="ascii"))
+                    file.write(part)
+                    file.flush()
+                    paths.append(file.name)
+                self.context.load_cert_chain(*paths)
+        elif not self.token:
+            raise NodeError("%s holds neither a client certificate nor a token" % kubeconfig)
+
+
+def _data(text: str, name: str) -> Optional[str]:
+    """Return a field of a kubeconfig that is there as NAME-data (base64) or NAME (a path), as PEM."""
+    inline = re.search(r"^\s*%s-data:\s*[\"']?([A-Za-z0-9+/=]+)" % name, text, re.MULTILINE)
+    if inline:
+        return base64.b64decode(inline.group(1)).decode("ascii")
+    path = re.search(r"^\s*%s:\s*[\"']?([^\s\"']+)" % name, text, re.MULTILINE)
+    return node_files.read(path.group(1)) if path else None
+
+
+class _Connection(http.client.HTTPSConnection):
+    """HTTPS to an address, with the certificate checked for the name that every API server has."""
+
+    def __init__(self, host: str, port: int, timeout: float, context: ssl.SSLContext) -> None:
+        super().__init__(host, port, timeout=timeout, context=context)
+        self._tls = context
+
+    def connect(self) -> None:
+        plain = socket.create_connection((self.host, self.port), self.timeout)
+        self.sock = self._tls.wrap_socket(plain, server_hostname=CERTIFICATE_NAME)
+
+
+def get(credentials: Credentials, host: str, port: int, path: str, timeout: float) -> str:
+    """Return the body of a successful GET.
+
+    Args:
+        credentials: who asks.
+        host: address of the server, IPv6 without brackets.
+        port: of the API server.
+        path: with a leading slash.
+        timeout: for each step of the exchange, in seconds.
+
+    Raises:
+        ApiError: no answer, or another one than 200.
+    """
+    connection = _Connection(host, port, timeout, credentials.context)
+    headers = {"Authorization": "Bearer " + credentials.token} if credentials.token else {}
+    try:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        body = answer.read().decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException) as error:
+        raise ApiError(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
+    finally:
+        connection.close()
+    if answer.status != 200:
+        # The body of /readyz names the check that failed.
+        failed = [line for line in body.splitlines() if line.startswith("[-]")]
+        raise ApiError("HTTP %d%s" % (answer.status, ": " + ", ".join(failed) if failed else ""))
+    return body
+
+
+def get_json(credentials: Credentials, host: str, port: int, path: str, timeout: float) -> Any:
+    """Return the decoded body of a successful GET.
+
+    Raises:
+        ApiError: no answer, another one than 200, or no JSON.
+    """
+    try:
+        return json.loads(get(credentials, host, port, path, timeout))
+    except ValueError as error:
+        raise ApiError("%s gives no JSON" % path) from error

@@ -1,0 +1,97 @@
+"""Files of a node: read with plain errors, replaced in one step, so that a crash leaves the old text or the new."""
+
+# Copyright (c) 2026 the kubekeel authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from typing import Optional
+
+
+class NodeError(Exception):
+    """What the operator has to be told: which file or unit, what is wrong with it, what to do."""
+
+
+def read(path: str) -> Optional[str]:
+    """Return a file's text, None where there is none. Bytes that are not UTF-8 survive a later C(write).
+
+    Raises:
+        NodeError: it is no regular file, or cannot be read.
+    """
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise NodeError("%s is not a regular file; kubekeel follows no link here. Put a file in its place" % path)
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise NodeError("%s cannot be read: %s" % (path, error.strerror)) from error
+
+
+def write(path: str, text: str, mode: int = 0o644) -> None:
+    """Replace a file, keeping its owner and mode; a new one belongs to root and gets C(mode).
+
+    Raises:
+        NodeError: the folder is missing, read-only or full. The file is as it was.
+    """
+    folder, name = os.path.split(path)
+    temporary = None
+    try:
+        try:
+            before = os.stat(path)
+            mode, owner, group = stat.S_IMODE(before.st_mode), before.st_uid, before.st_gid
+        except FileNotFoundError:
+            owner, group = os.geteuid(), os.getegid()
+        descriptor, temporary = tempfile.mkstemp(prefix=".%s." % name, suffix=".kubekeel", dir=folder)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fchmod(descriptor, mode)
+            os.fchown(descriptor, owner, group)
+            os.fsync(descriptor)
+        os.rename(temporary, path)
+        temporary = None
+        _sync_folder(folder)
+    except OSError as error:
+        raise NodeError("%s cannot be written: %s" % (path, error.strerror)) from error
+    finally:
+        if temporary:
+            os.unlink(temporary)
+
+
+def remove(path: str) -> None:
+    """Remove a file, where it is there.
+
+    Raises:
+        NodeError: it cannot be removed.
+    """
+    try:
+        os.unlink(path)
+        _sync_folder(os.path.dirname(path))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise NodeError("%s cannot be removed: %s" % (path, error.strerror)) from error
+
+
+def make_folder(path: str, mode: int) -> None:
+    """Create a folder and those above it.
+
+    Raises:
+        NodeError: it cannot be created.
+    """
+    try:
+        os.makedirs(path, mode=mode, exist_ok=True)
+    except OSError as error:
+        raise NodeError("%s cannot be created: %s" % (path, error.strerror)) from error
+
+
+def _sync_folder(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

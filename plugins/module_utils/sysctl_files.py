@@ -1,0 +1,80 @@
+"""What the files of sysctl.d say, and which of them counts at the next boot (sysctl.d(5)). Reads no file."""
+
+# Copyright (c) 2026 the kubekeel authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+import fnmatch
+import os
+from typing import Dict, Iterable, List, Mapping, Optional, Tuple
+
+# In the order of precedence: of two files with the same name the one in the earlier folder is read alone.
+FOLDERS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d")
+
+Entry = Tuple[str, str]
+"""A sysctl's name with dots (it may be a glob) and its value."""
+
+
+def dotted(name: str) -> str:
+    """Return a sysctl's name with dots; where a slash comes first, slashes and dots have changed places."""
+    first = next((character for character in name if character in "./"), ".")
+    return name.translate(str.maketrans("./", "/.")) if first == "/" else name
+
+
+def proc_path(name: str) -> str:
+    """Return the file below /proc/sys of a dotted name."""
+    return "/proc/sys/" + name.translate(str.maketrans("./", "/."))
+
+
+def normalize(value: str) -> str:
+    """Return a value with single spaces: the kernel prints tabs between several numbers."""
+    return " ".join(value.split())
+
+
+def parse(text: str) -> List[Entry]:
+    """Return the settings of one file, in order."""
+    entries = []
+    for line in text.splitlines():
+        line = line.strip()
+        if not line or line[0] in "#;":
+            continue
+        name, equals, value = line.partition("=")
+        if equals:
+            entries.append((dotted(name.strip().lstrip("-").strip()), normalize(value)))
+    return entries
+
+
+def reading_order(paths: Iterable[str]) -> List[str]:
+    """Return the files that are read at boot, in that order: by name, a masked one left out."""
+    chosen: Dict[str, str] = {}
+    for folder in FOLDERS:
+        for path in sorted(paths):
+            if os.path.dirname(path) == folder and path.endswith(".conf"):
+                chosen.setdefault(os.path.basename(path), path)
+    return [chosen[name] for name in sorted(chosen)]
+
+
+def at_boot(name: str, files: Mapping[str, List[Entry]]) -> Optional[Tuple[str, str]]:
+    """Return value and path of the setting that counts for C(name) at the next boot, None where there is none.
+
+    A line that names the sysctl itself counts before one that matches it by a glob.
+
+    Args:
+        name: dotted.
+        files: the entries of every file by path.
+    """
+    exact = matched = None
+    for path in reading_order(files):
+        for pattern, value in files[path]:
+            if pattern == name:
+                exact = (value, path)
+            elif fnmatch.fnmatchcase(name, pattern):
+                matched = (value, path)
+    return exact or matched
+
+
+def render(settings: Mapping[str, str]) -> str:
+    """Return the text of a file that holds these settings."""
+    lines = ["# Written by kubekeel. Change it through the inventory: the next run writes it again."]
+    lines.extend("%s = %s" % (name, settings[name]) for name in sorted(settings))
+    return "\n".join(lines) + "\n"

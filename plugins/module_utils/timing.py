@@ -1,0 +1,121 @@
+"""The rules that durations have to keep among each other.
+
+A set that breaks one makes a component exit, or makes healthy nodes NotReady.
+"""
+
+# Copyright (c) 2026 the kubekeel authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, List, Mapping, Tuple
+
+from ansible_collections.kubekeel.ha.plugins.module_utils.go_duration import seconds
+
+Seconds = Mapping[str, float]
+
+LEASE_RENEWAL = 10.0
+"""How often a kubelet renews its Lease, in seconds: 0.25 x nodeLeaseDurationSeconds (40), pkg/kubelet/kubelet.go."""
+
+JITTER = 1.2
+"""client-go's leaderelection.JitterFactor."""
+
+HEARTBEATS = 4
+"""Heartbeats that have to fit into the grace period: as many as in Kubernetes' own defaults (40 s, one each 10 s)."""
+
+
+def heartbeat(durations: Seconds) -> float:
+    """Return the seconds between two signs of life of a node.
+
+    A status update frequency that is set explicitly is the status report frequency as well (kubelet reference,
+    nodeStatusReportFrequency), and either a report or a renewed Lease counts.
+    """
+    return min(LEASE_RENEWAL, durations["status_update_frequency"])
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Something that has to hold for a set of durations."""
+
+    names: Tuple[str, ...]
+    holds: Callable[[Seconds], bool]
+    text: str
+    source: str
+
+
+RULES = (
+    Rule(
+        ("lease_duration", "renew_deadline"),
+        lambda d: d["lease_duration"] > d["renew_deadline"],
+        "the lease duration must be longer than the renew deadline, or the component exits at its start",
+        "kubernetes client-go, leaderelection.go",
+    ),
+    Rule(
+        ("renew_deadline", "retry_period"),
+        lambda d: d["renew_deadline"] > JITTER * d["retry_period"],
+        "the renew deadline must be longer than 1.2 x the retry period, or the component exits at its start",
+        "kubernetes client-go, leaderelection.go",
+    ),
+    Rule(
+        ("retry_period",),
+        lambda d: d["retry_period"] > 0,
+        "the retry period must be longer than 0",
+        "kubernetes client-go, leaderelection.go",
+    ),
+    Rule(
+        ("monitor_period",),
+        lambda d: d["monitor_period"] > 0,
+        "the monitor period must be longer than 0",
+        "kubernetes.io, kube-controller-manager reference",
+    ),
+    Rule(
+        ("monitor_grace_period", "monitor_period"),
+        lambda d: d["monitor_grace_period"] > d["monitor_period"],
+        "the grace period must be longer than the monitor period",
+        "kubernetes.io, kube-controller-manager reference",
+    ),
+    Rule(
+        ("monitor_grace_period", "status_update_frequency"),
+        lambda d: d["monitor_grace_period"] >= HEARTBEATS * heartbeat(d),
+        "the grace period must hold at least 4 heartbeats (a node's status update, or its Lease every 10s)",
+        "kubernetes.io, kube-controller-manager reference: node-monitor-grace-period",
+    ),
+    Rule(
+        ("status_update_frequency",),
+        lambda d: d["status_update_frequency"] > 0,
+        "the status update frequency must be longer than 0",
+        "kubernetes.io, kubelet reference",
+    ),
+    Rule(
+        ("http2_read_idle_timeout",),
+        lambda d: d["http2_read_idle_timeout"] > 0,
+        "an HTTP/2 read idle time-out of 0 switches the health check off",
+        "kubernetes/kubernetes#95981",
+    ),
+    Rule(
+        ("monitor_grace_period", "http2_read_idle_timeout", "http2_ping_timeout"),
+        lambda d: d["monitor_grace_period"] > d["http2_read_idle_timeout"] + d["http2_ping_timeout"],
+        "the grace period must be longer than HTTP/2 read idle + ping time-out, or one dropped connection marks healthy nodes NotReady",
+        "kubernetes/kubernetes#121793",
+    ),
+)
+
+
+def violations(durations: Mapping[str, str]) -> List[str]:
+    """Return a sentence for each duration that cannot be read and each rule that is broken; none is good.
+
+    Args:
+        durations: Go durations by name, the names of C(RULES). A rule of which a name is missing is not applied.
+    """
+    found = []
+    known = {}
+    for name, text in durations.items():
+        try:
+            known[name] = seconds(str(text))
+        except ValueError as error:
+            found.append("%s: %s" % (name, error))
+    for rule in RULES:
+        if all(name in known for name in rule.names) and not rule.holds(known):
+            values = ", ".join("%s=%s" % (name, durations[name]) for name in rule.names)
+            found.append("%s: %s (%s)" % (values, rule.text, rule.source))
+    return found

@@ -1,0 +1,132 @@
+#!/usr/bin/python
+"""The module kubekeel.ha.kube_proxy_support."""
+
+# Copyright (c) 2026 the kubekeel authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kube_proxy_support
+short_description: Tell whether a node can run kube-proxy in a mode
+version_added: 0.1.0
+description:
+  - Reads the Kubernetes release, the kernel and its modules, and the tools that are installed. Changes nothing.
+  - kube-proxy up to 1.20 falls back to iptables in silence where something is missing, later ones exit, and with them
+    the whole kubelite.
+options:
+  mode:
+    description: The mode.
+    type: str
+    choices: [iptables, ipvs, nftables]
+    required: true
+  scheduler:
+    description: The scheduler of mode V(ipvs), such as V(rr).
+    type: str
+    default: rr
+attributes:
+  check_mode:
+    description: Reads only.
+    support: full
+  diff_mode:
+    description: Nothing changes.
+    support: none
+  platform:
+    description: Where the module runs.
+    support: full
+    platforms: posix
+requirements:
+  - Python 3.8 or later on the node, nothing else
+author: the kubekeel authors (@kubekeel)
+"""
+
+EXAMPLES = r"""
+- name: Can this node run ipvs?
+  kubekeel.ha.kube_proxy_support:
+    mode: ipvs
+  register: support
+"""
+
+RETURN = r"""
+supported:
+  description: Whether the mode can be used once modules are loaded and packages installed.
+  returned: success
+  type: bool
+reasons:
+  description: Why it cannot, with the cure.
+  returned: success
+  type: list
+  elements: str
+modules:
+  description: Kernel modules that the mode needs.
+  returned: success
+  type: list
+  elements: str
+packages:
+  description: Packages that are missing.
+  returned: success
+  type: list
+  elements: str
+"""
+
+import os
+import platform
+import shutil
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubekeel.ha.plugins.module_utils import microk8s, node_files, proxy_mode
+from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
+from ansible_collections.kubekeel.ha.plugins.module_utils.release import parse_release
+
+# sudo may hand over a PATH without the folders of administration.
+FOLDERS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin", "/snap/microk8s/current/usr/sbin"])
+
+
+def kernel_modules(kernel):
+    """Return the names of all modules that are loaded, built in or lie beside this kernel.
+
+    Raises:
+        NodeError: a list of modules cannot be read.
+    """
+    found = set(os.listdir("/sys/module"))
+    for name in ("modules.builtin", "modules.dep"):
+        text = node_files.read(os.path.join("/lib/modules", kernel, name)) or ""
+        for line in text.splitlines():
+            file = os.path.basename(line.split(":")[0])
+            found.add(file.split(".ko")[0].replace("-", "_"))
+    return frozenset(found)
+
+
+def read_node(module):
+    """Return what proxy_mode has to know of this node.
+
+    Raises:
+        NodeError: something cannot be read.
+    """
+    kernel = platform.release()
+    tools = {tool: path for tool in ("ipset", "ipvsadm", "nft") for path in [shutil.which(tool, path=FOLDERS)] if path}
+    nft = parse_release(module.run_command([tools["nft"], "--version"])[1]) if "nft" in tools else None
+    return proxy_mode.Node(microk8s.release(), parse_release(kernel), kernel_modules(kernel), tools, nft)
+
+
+def main():
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "mode": {"type": "str", "choices": list(proxy_mode.MODES), "required": True},
+            "scheduler": {"type": "str", "default": "rr"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        support = proxy_mode.check(module.params["mode"], module.params["scheduler"], read_node(module))
+    except NodeError as error:
+        module.fail_json(msg=str(error))
+    for warning in support.warnings:
+        module.warn(warning)
+    module.exit_json(
+        changed=False, supported=not support.reasons, reasons=support.reasons, modules=support.modules, packages=support.packages
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+#!/usr/bin/python
+"""The module kubekeel.ha.sysctl_profile."""
+
+# Copyright (c) 2026 the kubekeel authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: sysctl_profile
+short_description: Set sysctls now and for every boot, all in one call
+version_added: 0.1.0
+description:
+  - Writes the settings to a file of its own and sets them in the running kernel.
+  - Tells the value of the running kernel and the one of the next boot apart, and names the other file that would
+    override a setting at the next boot.
+options:
+  settings:
+    description: Sysctl name to value.
+    type: dict
+    required: true
+  path:
+    description:
+      - The file. It holds these settings and no others.
+      - Of several files that set the same sysctl the one counts whose name sorts last.
+    type: path
+    default: /etc/sysctl.d/99-zz-kubekeel.conf
+extends_documentation_fragment: [kubekeel.ha.run]
+author: the kubekeel authors (@kubekeel)
+"""
+
+EXAMPLES = r"""
+- name: Give up a dead TCP connection after 102 instead of 924 seconds
+  kubekeel.ha.sysctl_profile:
+    settings:
+      net.ipv4.tcp_retries2: 8
+"""
+
+RETURN = r"""
+changes:
+  description:
+    - Each setting that was changed, or would be, with C(owner) (V(sysctl)), C(name), C(before), C(after), C(path),
+      C(note) (which of the two values differs), C(why), C(source).
+  returned: success
+  type: list
+  elements: dict
+effective:
+  description: For each setting the value of the running kernel and the one of the next boot, after the run.
+  returned: success
+  type: dict
+  sample: {net.ipv4.tcp_retries2: {runtime: "8", boot: "8"}}
+overridden:
+  description: Settings that another file overrides at the next boot.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name: {description: The sysctl., type: str}
+    value: {description: What the other file sets., type: str}
+    path: {description: The other file., type: str}
+restart:
+  description: Always empty; running connections and processes see the change at once.
+  returned: success
+  type: list
+  elements: str
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, sysctl_files
+from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
+from ansible_collections.kubekeel.ha.plugins.module_utils.run_record import RunRecord
+
+
+def runtime_value(name):
+    """Return the value in the running kernel.
+
+    Raises:
+        NodeError: this kernel has no such sysctl, or does not show it.
+    """
+    path = sysctl_files.proc_path(name)
+    text = node_files.read(path)
+    if text is None:
+        raise NodeError("there is no sysctl %s on this node (%s is missing); is it misspelt, or is a kernel module not loaded?" % (name, path))
+    return sysctl_files.normalize(text)
+
+
+def set_runtime_value(name, value):
+    """Set a value in the running kernel.
+
+    Raises:
+        NodeError: the kernel refuses it.
+    """
+    try:
+        with open(sysctl_files.proc_path(name), "w", encoding="ascii") as file:
+            file.write(value + "\n")
+    except OSError as error:
+        raise NodeError("the kernel refuses %s = %s: %s" % (name, value, error.strerror)) from error
+
+
+def boot_files():
+    """Return the text of every file that is read at boot, by path."""
+    found = {}
+    for folder in sysctl_files.FOLDERS:
+        for name in os.listdir(folder) if os.path.isdir(folder) else ():
+            path = os.path.join(folder, name)
+            if name.endswith(".conf") and os.path.isfile(path):
+                # Debian's 99-sysctl.conf is a link: what it leads to is what counts.
+                found[path] = node_files.read(os.path.realpath(path)) or ""
+    return found
+
+
+def run(module):
+    """Do the module's work and return its result.
+
+    Raises:
+        NodeError: the operator has to know.
+    """
+    path = module.params["path"]
+    wanted = {sysctl_files.dotted(name): sysctl_files.normalize(str(value)) for name, value in module.params["settings"].items()}
+    runtime = {name: runtime_value(name) for name in wanted}
+    text = node_files.read(path)
+    rendered = sysctl_files.render(wanted) if wanted else None
+    entries = {name: sysctl_files.parse(content) for name, content in boot_files().items()}
+    boot_before = {name: sysctl_files.at_boot(name, entries) for name in wanted}
+    entries[path] = sysctl_files.parse(rendered or "")
+    boot_after = {name: sysctl_files.at_boot(name, entries) for name in wanted}
+    overridden = [
+        {"name": name, "value": found[0], "path": found[1]} for name, found in boot_after.items() if found and found[0] != wanted[name]
+    ]
+    changes = []
+    for name, value in wanted.items():
+        at_boot = boot_before[name][0] if boot_before[name] else None
+        if runtime[name] != value:
+            changes.append(node_change.Change("sysctl", name, runtime[name], value, path))
+        elif at_boot != value:
+            note = "now; at the next boot it would be %s" % (at_boot or "the kernel's default")
+            changes.append(node_change.Change("sysctl", name, runtime[name], value, path, note))
+    for found in overridden:
+        module.warn("{path} sets {name} = {value} after kubekeel's file: at the next boot that value counts. Remove the line".format(**found))
+    files = [node_change.FileChange(path, text, rendered)] if rendered != text else []
+    stale = [name for name in wanted if runtime[name] != wanted[name]]
+    if not module.check_mode:
+        record = RunRecord(module.params["run_id"]) if module.params["run_id"] and (files or stale) else None
+        for name in stale if record else ():
+            record.keep_sysctl(name, runtime[name])
+        node_change.apply(files, None, record)
+        for name in stale:
+            set_runtime_value(name, wanted[name])
+    shown = ["%s = %s (running kernel)\n" % (name, runtime[name]) for name in stale]
+    diff = [change.as_diff() for change in files]
+    if stale:
+        target = ["%s = %s (running kernel)\n" % (name, wanted[name]) for name in stale]
+        diff.append({"before_header": "/proc/sys", "after_header": "/proc/sys", "before": "".join(shown), "after": "".join(target)})
+    return {
+        "changed": bool(files or stale),
+        "changes": [change.as_result() for change in changes],
+        "diff": diff,
+        "effective": {name: {"runtime": wanted[name], "boot": boot_after[name][0]} for name in wanted},
+        "overridden": overridden,
+        "restart": [],
+    }
+
+
+def main():
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "settings": {"type": "dict", "required": True},
+            "path": {"type": "path", "default": "/etc/sysctl.d/99-zz-kubekeel.conf"},
+            "run_id": {"type": "str"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**run(module))
+    except NodeError as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""From the modules' results to what a person reads: nodes with the same findings together. Pure."""
+
+# Copyright (c) 2026 the kubekeel authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Sequence
+
+
+def by_nodes(staged: Mapping[str, Sequence[Mapping[str, Any]]]) -> List[Dict[str, Any]]:
+    """Return what differs, once for all nodes where the same differs.
+
+    Args:
+        staged: for each node the results of the modules that change it.
+
+    Returns:
+        Dictionaries with C(nodes) and C(changes), in the order of the first node.
+    """
+    groups: List[Dict[str, Any]] = []
+    for node, results in staged.items():
+        changes = [change for result in results for change in result["changes"]]
+        same = next((group for group in groups if group["changes"] == changes), None)
+        if same:
+            same["nodes"].append(node)
+        elif changes:
+            groups.append({"nodes": [node], "changes": changes})
+    return groups
+
+
+def reasons(groups: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
+    """Return each reason once, with its source and the settings that it is given for."""
+    found: Dict[str, Dict[str, Any]] = {}
+    for group in groups:
+        for change in group["changes"]:
+            if change["why"]:
+                entry = found.setdefault(change["why"], {"why": change["why"], "source": change["source"], "names": []})
+                if change["name"] not in entry["names"]:
+                    entry["names"].append(change["name"])
+    return list(found.values())

@@ -1,0 +1,84 @@
+"""Is the cluster well, and may a server go: from observations to the answer."""
+
+import pytest
+
+from ansible_collections.kubekeel.ha.plugins.module_utils.health import Expectation, Member, Observation, epoch, evaluate, members_of_status
+
+NOW = epoch("2026-11-21T03:00:00.000000Z")
+STATUS = """microk8s:
+  running: True
+high-availability:
+  enabled: True
+  nodes:
+    - address: 10.0.0.1:19001
+      role: voter
+    - address: "[fd00::2]:19001"
+      role: standby
+addons:
+  - name: x
+    address: 10.9.9.9:1
+    role: voter
+"""
+
+
+def a_node(number, ready="True", host=None):
+    addresses = [{"type": "Hostname", "address": "x"}, {"type": "InternalIP", "address": host or f"10.0.0.{number}"}]
+    return {"metadata": {"name": f"n{number}"}, "status": {"addresses": addresses, "conditions": [{"type": "Ready", "status": ready}]}}
+
+
+def a_lease(number, renewed="2026-11-21T02:59:55.500000Z"):
+    return {"metadata": {"name": f"n{number}"}, "spec": {"renewTime": renewed, "leaseDurationSeconds": 40}}
+
+
+def seen(count=3, roles=(), readyz=None, nodes=None, leases=None):
+    numbers = range(1, count + 1)
+    roles = roles or ["voter"] * count
+    members = [Member(f"10.0.0.{number}", role) for number, role in zip(numbers, roles, strict=True)]
+    ready = {member.host: "" for member in members} | (readyz or {})
+    nodes = [a_node(number) for number in numbers] if nodes is None else nodes
+    leases = [a_lease(number) for number in numbers] if leases is None else leases
+    return Observation(members, ready, nodes, leases, NOW)
+
+
+def test_reads_the_status_of_microk8s():
+    assert members_of_status(STATUS.replace('"', "")) == [Member("10.0.0.1", "voter"), Member("fd00::2", "standby")]
+    assert members_of_status("microk8s:\n  running: False\n") == []
+
+
+def test_three_servers_that_are_well_may_lose_one():
+    answer = evaluate(seen(), Expectation(["n1", "n2", "n3"]))
+    assert (answer["healthy"], answer["safe_to_disrupt"], answer["servers_to_spare"], answer["reasons"]) == (True, True, 1, [])
+    assert [node["lease_age"] for node in answer["nodes"]] == [4.5] * 3
+
+
+@pytest.mark.parametrize(("count", "spare"), [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2)])
+def test_how_many_servers_may_be_lost(count, spare):
+    answer = evaluate(seen(count), Expectation())
+    assert (answer["servers_to_spare"], answer["safe_to_disrupt"], answer["healthy"]) == (spare, spare > 0, True)
+
+
+@pytest.mark.parametrize(
+    ("observation", "expected", "part"),
+    [
+        (seen(0), Expectation(), "no leader"),
+        (seen(readyz={"10.0.0.2": "timed out"}), Expectation(), "API server of 10.0.0.2 is not ready: timed out"),
+        (seen(nodes=[a_node(1), a_node(2, "Unknown"), a_node(3)]), Expectation(), "node n2 is NotReady"),
+        (seen(leases=[a_lease(1), a_lease(2, "2026-11-21T02:59:19Z"), a_lease(3)]), Expectation(), "n2 says Ready, but its Lease was last renewed 41 s"),
+        (seen(leases=[a_lease(1), a_lease(3)]), Expectation(), "n2 says Ready, but it has no Lease"),
+        (seen(roles=["voter", "voter", "spare"]), Expectation(), "no server may be lost: 2 voters"),
+        (seen(), Expectation(["n1", "n2", "n9"]), "inventory's servers n9 are no servers"),
+        (seen(), Expectation(["n1", "n2"]), "servers n3 are missing in the inventory"),
+        (seen(), Expectation(["n1", "n2", "n3"], ["w1"]), "agents w1 are no agents"),
+        (seen(), Expectation(renewed_after={"n1": NOW - 1}), "n1 has not renewed its Lease since its restart"),
+    ],
+)
+def test_reasons_against_a_disruption(observation, expected, part):
+    answer = evaluate(observation, expected)
+    assert not answer["safe_to_disrupt"]
+    assert any(part in reason for reason in answer["reasons"]), answer["reasons"]
+
+
+def test_a_node_that_is_known_to_be_down_is_no_reason():
+    agent_down = seen(nodes=[a_node(1), a_node(2), a_node(3), a_node(4, "Unknown")])
+    assert not evaluate(agent_down, Expectation())["safe_to_disrupt"]
+    assert evaluate(agent_down, Expectation(ignore=["n4"]))["safe_to_disrupt"]
