@@ -18,6 +18,8 @@ _UNITS = {
     "m": Decimal(60),
     "h": Decimal(3600),
 }
+# Go counts nanoseconds in 63 bits.
+_LONGEST = Decimal(2**63 - 1) * _UNITS["ns"]
 _NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
 _PART = re.compile(rf"({_NUMBER})(ns|us|µs|μs|ms|s|m|h)")
 _WHOLE = re.compile(rf"(?:{_NUMBER}(?:ns|us|µs|μs|ms|s|m|h))+")
@@ -33,7 +35,10 @@ def seconds(text: str) -> float:
         return 0.0
     if not _WHOLE.fullmatch(text):
         raise ValueError("'%s' is not a duration such as 15s, 1m30s or 500ms" % text)
-    return float(sum(Decimal(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
+    length = sum(Decimal(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    if length > _LONGEST:
+        raise ValueError("'%s' is longer than a duration can be (292 years)" % text)
+    return float(length)
 
 
 def same_value(one: str, other: str) -> bool:

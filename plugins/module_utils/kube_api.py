@@ -46,8 +46,7 @@ class Credentials:
             raise NodeError("%s names no certificate authority" % kubeconfig)
         self.context = ssl.create_default_context(cadata=authority)
         certificate, key = _data(text, "client-certificate"), _data(text, "client-key")
-        token = re.search(r"^\s*token:\s*[\"']?([^\s\"']+)", text, re.MULTILINE)
-        self.token = token.group(1) if token else None
+        self.token = _field(text, "token")
         if certificate and key:
             with ExitStack() as stack:
                 # ssl reads the pair from files only.
@@ -62,13 +61,18 @@ class Credentials:
             raise NodeError("%s holds neither a client certificate nor a token" % kubeconfig)
 
 
+def _field(text: str, name: str) -> Optional[str]:
+    """Return a field of a kubeconfig, which is YAML or JSON; a node has no parser for YAML."""
+    found = re.search(r"^[\s\"'-]*%s[\"']?:\s*[\"']?([^\s\"',]+)" % name, text, re.MULTILINE)
+    return found.group(1) if found else None
+
+
 def _data(text: str, name: str) -> Optional[str]:
     """Return a field of a kubeconfig that is there as NAME-data (base64) or NAME (a path), as PEM."""
-    inline = re.search(r"^\s*%s-data:\s*[\"']?([A-Za-z0-9+/=]+)" % name, text, re.MULTILINE)
+    inline, path = _field(text, name + "-data"), _field(text, name)
     if inline:
-        return base64.b64decode(inline.group(1)).decode("ascii")
-    path = re.search(r"^\s*%s:\s*[\"']?([^\s\"']+)" % name, text, re.MULTILINE)
-    return node_files.read(path.group(1)) if path else None
+        return base64.b64decode(inline).decode("ascii")
+    return node_files.read(path) if path else None
 
 
 class _Connection(http.client.HTTPSConnection):

@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - Restarts each unit, then watches it for a while. A unit of type C(simple) counts as started at once, and one that
     dies of a bad flag a second later is restarted by systemd again and again, so that C(systemctl restart) says nothing.
-  - Where a unit does not stay up the module fails, with the last lines that the unit logged.
+  - Where a unit does not stay up the module fails, with the lines of its log that tell why.
   - Whether the cluster is well afterwards is the question of M(kubekeel.ha.cluster_health).
 options:
   units:
@@ -21,9 +21,19 @@ options:
     elements: str
     required: true
   watch:
-    description: For how many seconds a unit's main process must not die.
+    description: For how many seconds a unit's main process must not die, once O(ready_url) answers.
     type: int
     default: 8
+  ready_url:
+    description:
+      - An HTTPS address that answers once the units have come up. kubelite starts most of its components only when
+        its API server is ready, so that the others die of their flags later than that.
+      - An answer that denies access is one, too. The certificate is not checked, since nothing is sent or read.
+    type: str
+  timeout:
+    description: For how many seconds to wait for O(ready_url).
+    type: int
+    default: 120
 attributes:
   check_mode:
     description: Says what would restart.
@@ -44,6 +54,7 @@ EXAMPLES = r"""
 - name: Read the changed arguments
   kubekeel.ha.unit_restart:
     units: "{{ staged.restart }}"
+    ready_url: https://127.0.0.1:16443/readyz
 """
 
 RETURN = r"""
@@ -61,45 +72,66 @@ restarted_at:
   returned: success
   type: float
 log:
-  description: The last lines that the unit logged after the restart.
+  description: The lines that tell why the unit died.
   returned: when a unit did not stay up
   type: list
   elements: str
 """
 
+import ssl
 import time
+import urllib.error
+import urllib.request
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import systemd
+from ansible_collections.kubekeel.ha.plugins.module_utils import systemd, unit_log
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
 
 STATE = ("ActiveState", "MainPID", "NRestarts")
-LOG_LINES = 15
+POLL = 0.5
 
 
-def watch(module, unit, length):
-    """Watch a unit for C(length) seconds and return why it is not up, None where it is.
+def answers(url):
+    """Tell whether a server answers, be it with a refusal."""
+    try:
+        with urllib.request.urlopen(url, timeout=2, context=ssl._create_unverified_context()):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code in (401, 403)
+    except OSError:
+        return False
+
+
+def watch(module, unit):
+    """Watch a unit until it has come up and lived on for a while. Return why it did not, None where it did.
 
     Raises:
         NodeError: there is no such unit.
     """
+    url, length = module.params["ready_url"], module.params["watch"]
     first = systemd.show(module, unit, *STATE)
-    until = time.monotonic() + length
+    patience = time.monotonic() + module.params["timeout"]
+    ready_since = None
     while True:
         state = systemd.show(module, unit, *STATE)
-        if state["ActiveState"] != "active":
-            return "it is %s" % state["ActiveState"]
         if state["NRestarts"] != "0" or state["MainPID"] != first["MainPID"]:
             return "its main process died"
-        if time.monotonic() > until:
+        if state["ActiveState"] != "active":
+            return "it is %s" % state["ActiveState"]
+        now = time.monotonic()
+        if ready_since is None and (not url or answers(url)):
+            ready_since = now
+        if ready_since is not None and now - ready_since >= length:
             return None
-        time.sleep(0.5)
+        if ready_since is None and now > patience:
+            return "%s gives no answer after %d s" % (url, module.params["timeout"])
+        time.sleep(POLL)
 
 
 def log_since(module, unit, start):
-    """Return the last lines that a unit logged since C(start), in seconds of the Unix epoch."""
-    command = ["journalctl", "--unit", unit, "--since", "@%d" % start, "--lines", str(LOG_LINES), "--output", "cat", "--no-pager"]
-    return module.run_command(command)[1].splitlines()
+    """Return the lines that tell most of what a unit logged since C(start), in seconds of the Unix epoch."""
+    command = ["journalctl", "--unit", unit, "--since", "@%d" % start, "--output", "cat", "--no-pager"]
+    return unit_log.telling_lines(module.run_command(command)[1].splitlines())
 
 
 def restart(module, unit):
@@ -112,10 +144,10 @@ def restart(module, unit):
     if not module.check_mode:
         start = time.time()
         code, dummy, err = module.run_command(["systemctl", "restart", unit])
-        why = err.strip() if code else watch(module, unit, module.params["watch"])
+        why = err.strip() if code else watch(module, unit)
         if why:
             log = log_since(module, unit, start)
-            module.fail_json(msg="%s did not stay up: %s. Its last lines:\n%s" % (unit, why, "\n".join(log)), log=log)
+            module.fail_json(msg="%s did not stay up: %s. It logged:\n%s" % (unit, why, "\n".join(log)), log=log)
         after = systemd.show(module, unit, "ExecMainStartTimestamp")["ExecMainStartTimestamp"]
     return {"name": unit, "before": before, "started": after}
 
@@ -126,6 +158,8 @@ def main():
         argument_spec={
             "units": {"type": "list", "elements": "str", "required": True},
             "watch": {"type": "int", "default": 8},
+            "ready_url": {"type": "str"},
+            "timeout": {"type": "int", "default": 120},
         },
         supports_check_mode=True,
     )
