@@ -55,7 +55,8 @@ demo: lab-up ## Audit a real cluster, remediate it under traffic, audit it again
 lint: setup ## Run the linters and type checks
 	ruff check .
 	ruff format --check .
-	mypy lab tests -p ansible_collections.kubekeel.ha.plugins
+	mypy lab tests
+	mypy -p ansible_collections.kubekeel.ha.plugins
 	yamllint --strict .
 	ansible-lint --offline
 

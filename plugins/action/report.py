@@ -4,7 +4,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from typing import Any
 
 from ansible.plugins.action import ActionBase
 
@@ -16,9 +16,9 @@ class ActionModule(ActionBase):
     _requires_connection = False
     _VALID_ARGS = frozenset(("text",))
 
-    def run(self, tmp: Optional[str] = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Print it, and change nothing."""
-        result: Dict[str, Any] = super().run(tmp, task_vars)
-        dummy, arguments = self.validate_argument_spec({"text": {"type": "str", "required": True}})
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _dummy, arguments = self.validate_argument_spec({"text": {"type": "str", "required": True}})
         self._display.display("\n" + arguments["text"].rstrip("\n"))
         return dict(result, changed=False, failed=False)

@@ -4,7 +4,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
-from typing import Any, Callable, Dict
+from collections.abc import Callable
+from typing import Any
 
 from ansible_collections.kubekeel.ha.plugins.plugin_utils import findings
 
@@ -12,6 +13,6 @@ from ansible_collections.kubekeel.ha.plugins.plugin_utils import findings
 class FilterModule:
     """The filters of this file."""
 
-    def filters(self) -> Dict[str, Callable[..., Any]]:
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """Return them by name."""
         return {"findings_by_nodes": findings.by_nodes, "findings_reasons": findings.reasons}

@@ -4,14 +4,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
-
 from ansible_collections.kubekeel.ha.plugins.module_utils import timing
 
 
-def timing_violations(durations: Any) -> List[str]:
+def timing_violations(durations: Any) -> list[str]:
     """Return a sentence for each rule of timing that the durations break."""
     if not isinstance(durations, Mapping):
         raise AnsibleFilterError("timing_violations takes a dictionary of durations, not %r" % (durations,))
@@ -21,6 +21,6 @@ def timing_violations(durations: Any) -> List[str]:
 class FilterModule:
     """The filters of this file."""
 
-    def filters(self) -> Dict[str, Callable[..., Any]]:
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """Return them by name."""
         return {"timing_violations": timing_violations}

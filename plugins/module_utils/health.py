@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Mapping, Sequence
 
 LEASE_DURATION = 40
 """A kubelet's Lease in seconds, where it does not say (kubelet configuration, nodeLeaseDurationSeconds)."""
@@ -38,7 +38,7 @@ class Observation:
     """Lease objects of kube-node-lease."""
     now: float = 0.0
     """When it was read, in seconds of the Unix epoch."""
-    errors: List[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     """What could not be read."""
 
 
@@ -46,7 +46,7 @@ class Observation:
 class Expectation:
     """What the operator knows about the cluster."""
 
-    servers: Optional[Sequence[str]] = None
+    servers: Sequence[str] | None = None
     """Names of the nodes that are servers, None where it is not known."""
     agents: Sequence[str] = ()
     renewed_after: Mapping[str, float] = field(default_factory=dict)
@@ -60,7 +60,7 @@ def host_of(address: str) -> str:
     return address.rpartition(":")[0].strip("[]")
 
 
-def members_of_status(text: str) -> List[Member]:
+def members_of_status(text: str) -> list[Member]:
     """Return the members that C(microk8s status --format yaml) lists. An empty list: the datastore has no leader."""
     section = text.partition("high-availability:")[2].partition("\naddons:")[0]
     return [Member(host_of(found["address"]), found["role"]) for found in _MEMBER.finditer(section)]
@@ -68,7 +68,7 @@ def members_of_status(text: str) -> List[Member]:
 
 def epoch(text: str) -> float:
     """Return a time of the Kubernetes API (RFC 3339, UTC, fractions allowed) in seconds of the Unix epoch."""
-    whole, dummy, fraction = text.rstrip("Z").partition(".")
+    whole, _dummy, fraction = text.rstrip("Z").partition(".")
     moment = datetime.strptime(whole, _TIME).replace(tzinfo=timezone.utc).timestamp()
     return moment + float("0." + (fraction or "0"))
 
@@ -83,7 +83,7 @@ def _ready(node: Mapping[str, Any]) -> str:
     return next((str(one["status"]) for one in conditions if one["type"] == "Ready"), "Unknown")
 
 
-def read_nodes(seen: Observation) -> List[Dict[str, Any]]:
+def read_nodes(seen: Observation) -> list[dict[str, Any]]:
     """Return name, address, role, readiness and age of the Lease (seconds, None without one) of every node."""
     leases = {lease["metadata"]["name"]: lease["spec"] for lease in seen.leases}
     hosts = [member.host for member in seen.members]
@@ -105,7 +105,7 @@ def read_nodes(seen: Observation) -> List[Dict[str, Any]]:
     return found
 
 
-def _node_reasons(node: Mapping[str, Any], seen: Observation, expected: Expectation) -> List[str]:
+def _node_reasons(node: Mapping[str, Any], seen: Observation, expected: Expectation) -> list[str]:
     name, age = node["name"], node["lease_age"]
     if not node["ready"]:
         return ["node %s is NotReady" % name]
@@ -118,7 +118,7 @@ def _node_reasons(node: Mapping[str, Any], seen: Observation, expected: Expectat
     return []
 
 
-def _inventory_reasons(nodes: Sequence[Mapping[str, Any]], expected: Expectation) -> List[str]:
+def _inventory_reasons(nodes: Sequence[Mapping[str, Any]], expected: Expectation) -> list[str]:
     if not nodes or expected.servers is None:
         return []
     servers = sorted(node["name"] for node in nodes if node["role"] == "server")
@@ -136,7 +136,7 @@ def _inventory_reasons(nodes: Sequence[Mapping[str, Any]], expected: Expectation
     return reasons
 
 
-def _quorum_reasons(seen: Observation, spare: int) -> List[str]:
+def _quorum_reasons(seen: Observation, spare: int) -> list[str]:
     voters = [member for member in seen.members if member.role == "voter"]
     if not seen.members:
         return ["the datastore lists no members: it has no leader"]
@@ -147,7 +147,7 @@ def _quorum_reasons(seen: Observation, spare: int) -> List[str]:
     return []
 
 
-def evaluate(seen: Observation, expected: Expectation) -> Dict[str, Any]:
+def evaluate(seen: Observation, expected: Expectation) -> dict[str, Any]:
     """Return the answer as the module cluster_health gives it.
 
     A server may be taken away where everything is up and the voters that remain still are a majority.

@@ -16,7 +16,7 @@ import socket
 import ssl
 import tempfile
 from contextlib import ExitStack
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.kubekeel.ha.plugins.module_utils import node_files
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
@@ -61,13 +61,13 @@ class Credentials:
             raise NodeError("%s holds neither a client certificate nor a token" % kubeconfig)
 
 
-def _field(text: str, name: str) -> Optional[str]:
+def _field(text: str, name: str) -> str | None:
     """Return a field of a kubeconfig, which is YAML or JSON; a node has no parser for YAML."""
     found = re.search(r"^[\s\"'-]*%s[\"']?:\s*[\"']?([^\s\"',]+)" % name, text, re.MULTILINE)
     return found.group(1) if found else None
 
 
-def _data(text: str, name: str) -> Optional[str]:
+def _data(text: str, name: str) -> str | None:
     """Return a field of a kubeconfig that is there as NAME-data (base64) or NAME (a path), as PEM."""
     inline, path = _field(text, name + "-data"), _field(text, name)
     if inline:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Mapping
 
 from ansible_collections.kubekeel.ha.plugins.module_utils.go_duration import same_value
 
@@ -49,9 +49,9 @@ class Flag:
 
     name: str
     """Without dashes, with C(-) for C(_) as the components' own normalization has it."""
-    value: Optional[str]
+    value: str | None
     """None where the flag stands alone (a boolean that is true)."""
-    arguments: Tuple[Argument, ...]
+    arguments: tuple[Argument, ...]
     """The one or two arguments it consists of."""
 
 
@@ -69,23 +69,27 @@ class Problem:
 class ArgsFile:
     """A parsed file."""
 
-    lines: Tuple[str, ...]
+    lines: tuple[str, ...]
     """The file's text, split at line feeds."""
-    flags: Tuple[Flag, ...]
+    flags: tuple[Flag, ...]
     """Every occurrence, in order."""
-    stray: Tuple[Argument, ...]
+    stray: tuple[Argument, ...]
     """Arguments that are neither a flag nor a flag's value."""
 
-    def last(self, name: str) -> Optional[Flag]:
+    def occurrences(self, name: str) -> list[str | None]:
+        """Return the values of every occurrence, in order."""
+        return [flag.value for flag in self.flags if flag.name == name]
+
+    def last(self, name: str) -> Flag | None:
         """Return the occurrence that counts, or None."""
         return next((flag for flag in reversed(self.flags) if flag.name == name), None)
 
-    def effective(self) -> Dict[str, str]:
+    def effective(self) -> dict[str, str]:
         """Return each flag's value as its component sees it (variables not expanded; C(true) for a lone flag)."""
         return {flag.name: "true" if flag.value is None else flag.value for flag in self.flags}
 
 
-def _arguments(number: int, line: str) -> List[Argument]:
+def _arguments(number: int, line: str) -> list[Argument]:
     """Split one line as kubelite does, and remember where each argument stands."""
     end = len(line.rstrip(GO_SPACE))
     start = len(line) - len(line.lstrip(GO_SPACE))
@@ -112,8 +116,8 @@ def parse(text: str) -> ArgsFile:
     """Parse the text of an argument file. Every text is accepted; see C(problems) for what will not work."""
     lines = text.split("\n")
     arguments = [argument for number, line in enumerate(lines) for argument in _arguments(number, line)]
-    flags: List[Flag] = []
-    stray: List[Argument] = []
+    flags: list[Flag] = []
+    stray: list[Argument] = []
     position = 0
     while position < len(arguments):
         argument = arguments[position]
@@ -141,7 +145,7 @@ def parse(text: str) -> ArgsFile:
     return ArgsFile(tuple(lines), tuple(flags), tuple(stray))
 
 
-def problems(parsed: ArgsFile, component: str) -> List[Problem]:
+def problems(parsed: ArgsFile, component: str) -> list[Problem]:
     """Return what keeps C(component) from starting with this file, in the order of the lines."""
     found = []
     for argument in parsed.stray:
@@ -198,7 +202,7 @@ def _carries(flag: Flag, value: str) -> bool:
     return same_value(flag.value, value)
 
 
-def merge(text: str, wanted: Mapping[str, Optional[str]]) -> str:
+def merge(text: str, wanted: Mapping[str, str | None]) -> str:
     """Return C(text) with exactly one occurrence of each wanted flag, and none of those wanted as None.
 
     What is not named in C(wanted) stays byte for byte. The occurrence that counts (the last) keeps its place; a flag
@@ -208,8 +212,8 @@ def merge(text: str, wanted: Mapping[str, Optional[str]]) -> str:
         ValueError: a name or a value cannot be written in this grammar.
     """
     parsed = parse(text)
-    replacements: Dict[Argument, Optional[str]] = {}
-    added: List[str] = []
+    replacements: dict[Argument, str | None] = {}
+    added: list[str] = []
     for name, value in wanted.items():
         check_name(name)
         keep = None
@@ -231,9 +235,9 @@ def merge(text: str, wanted: Mapping[str, Optional[str]]) -> str:
     return _append(lines, added)
 
 
-def _render(parsed: ArgsFile, replacements: Mapping[Argument, Optional[str]]) -> List[str]:
+def _render(parsed: ArgsFile, replacements: Mapping[Argument, str | None]) -> list[str]:
     """Return the lines with the arguments replaced; None deletes an argument, and its line where nothing is left."""
-    by_line: Dict[int, List[Argument]] = {}
+    by_line: dict[int, list[Argument]] = {}
     for argument in replacements:
         by_line.setdefault(argument.line, []).append(argument)
     result = []
@@ -253,7 +257,7 @@ def _render(parsed: ArgsFile, replacements: Mapping[Argument, Optional[str]]) ->
     return result
 
 
-def _append(lines: List[str], added: List[str]) -> str:
+def _append(lines: list[str], added: list[str]) -> str:
     """Join the lines and put new ones at the end, each with the file's own line ending."""
     text = "\n".join(lines)
     if not added:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Optional
 
 from ansible_collections.kubekeel.ha.plugins.module_utils import node_files
 from ansible_collections.kubekeel.ha.plugins.module_utils.release import Release, parse_release
@@ -25,7 +24,7 @@ API_PORT = 16443
 _VERSION = re.compile(r"^version:\s*['\"]?(\S+?)['\"]?\s*$", re.MULTILINE)
 
 
-def release() -> Optional[Release]:
+def release() -> Release | None:
     """Return the release of the snap that runs, None where it cannot be told."""
     found = _VERSION.search(node_files.read(SNAP_YAML) or "")
     return parse_release(found.group(1)) if found else None

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, List, Optional
 
 from ansible_collections.kubekeel.ha.plugins.module_utils import node_files, settings, systemd
 from ansible_collections.kubekeel.ha.plugins.module_utils.run_record import RunRecord
@@ -18,12 +17,12 @@ class Change:
     owner: str
     """Whose setting it is: a component, a unit, C(sysctl)."""
     name: str
-    before: Optional[str]
-    after: Optional[str]
+    before: str | None
+    after: str | None
     path: str
     note: str = ""
 
-    def as_result(self) -> Dict[str, Optional[str]]:
+    def as_result(self) -> dict[str, str | None]:
         """Return the change for a module's result, with the reason and the source of its setting."""
         return dict(vars(self), **settings.explain(self.name))
 
@@ -33,10 +32,10 @@ class FileChange:
     """A file that gets a new text; None stands for no file."""
 
     path: str
-    before: Optional[str]
-    after: Optional[str]
+    before: str | None
+    after: str | None
 
-    def as_diff(self) -> Dict[str, str]:
+    def as_diff(self) -> dict[str, str]:
         """Return the change as Ansible shows it."""
         return {
             "before_header": self.path,
@@ -46,7 +45,7 @@ class FileChange:
         }
 
 
-def apply(changes: List[FileChange], unit: Optional[str], record: Optional[RunRecord]) -> None:
+def apply(changes: list[FileChange], unit: str | None, record: RunRecord | None) -> None:
     """Write the files: keep what was there, mark the unit that reads them, then replace each.
 
     Raises:

@@ -7,14 +7,13 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from typing import Optional
 
 
 class NodeError(Exception):
     """What the operator has to be told: which file or unit, what is wrong with it, what to do."""
 
 
-def read(path: str) -> Optional[str]:
+def read(path: str) -> str | None:
     """Return a file's text, None where there is none. Bytes that are not UTF-8 survive a later C(write).
 
     Raises:

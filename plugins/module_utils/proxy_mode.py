@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import FrozenSet, List, Mapping, Optional, Tuple
+from typing import Mapping
 
 from ansible_collections.kubekeel.ha.plugins.module_utils.release import Release, show_release
 
@@ -20,9 +20,9 @@ _IPVS_TOOLS = ("ipset", "ipvsadm")
 class Range:
     """From which release on, and until before which one, a mode can be used."""
 
-    begins: Optional[Release] = None
-    ends: Optional[Release] = None
-    warns: Optional[Release] = None
+    begins: Release | None = None
+    ends: Release | None = None
+    warns: Release | None = None
     """The release since which the mode is deprecated."""
     source: str = ""
 
@@ -40,25 +40,25 @@ NFT_TOOL = (1, 0, 1)
 class Node:
     """What was read from a node."""
 
-    release: Optional[Release]
-    kernel: Optional[Release]
-    modules: FrozenSet[str]
+    release: Release | None
+    kernel: Release | None
+    modules: frozenset[str]
     """Kernel modules that are loaded, built in or can be loaded."""
     tools: Mapping[str, str]
     """Tools that are installed, with the text in which they name their version."""
-    nft: Optional[Release] = None
+    nft: Release | None = None
 
 
 @dataclass
 class Support:
     """The answer."""
 
-    reasons: List[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
     """Why the mode cannot be used; empty where it can."""
-    warnings: List[str] = field(default_factory=list)
-    modules: List[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    modules: list[str] = field(default_factory=list)
     """Kernel modules that have to be loaded, now and at each boot."""
-    packages: List[str] = field(default_factory=list)
+    packages: list[str] = field(default_factory=list)
     """Packages that are missing."""
 
 
@@ -67,7 +67,7 @@ def check(mode: str, scheduler: str, node: Node) -> Support:
     support = Support()
     _check_release(mode, node.release, support)
     if mode == "ipvs":
-        wanted = dict.fromkeys(_IPVS_MODULES + ("ip_vs_" + scheduler,))
+        wanted = dict.fromkeys((*_IPVS_MODULES, "ip_vs_" + scheduler))
         missing = [name for name in wanted if name not in node.modules]
         if missing:
             support.reasons.append(
@@ -85,18 +85,20 @@ def check(mode: str, scheduler: str, node: Node) -> Support:
     return support
 
 
-def _check_release(mode: str, release: Optional[Release], support: Support) -> None:
+def _check_release(mode: str, release: Release | None, support: Support) -> None:
     span = RELEASES[mode]
     if release is None:
         if span.source:
             support.warnings.append("the release of this node is not known; %s needs: %s" % (mode, span.source))
-    elif span.begins and release < span.begins or span.ends and release >= span.ends:
+    elif (span.begins and release < span.begins) or (span.ends and release >= span.ends):
         support.reasons.append("Kubernetes %s cannot run %s as it is (%s)" % (show_release(release), mode, span.source))
     elif span.warns and release >= span.warns:
         support.warnings.append("%s is deprecated since %s (%s); nftables follows it" % (mode, show_release(span.warns), span.source))
 
 
-def _check_version(what: str, found: Optional[Release], least: Tuple[int, int, int], support: Support) -> None:
+def _check_version(what: str, found: Release | None, least: tuple[int, int, int], support: Support) -> None:
     if found is not None and found < least:
         shown = ".".join(str(part) for part in found)
-        support.reasons.append("%s %s, nftables needs %s or later (kubernetes.io, nftables proxy mode)" % (what, shown, show_release(least)))
+        support.reasons.append(
+            "%s %s, nftables needs %s or later (kubernetes.io, nftables proxy mode)" % (what, shown, show_release(least))
+        )

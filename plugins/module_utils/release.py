@@ -5,14 +5,14 @@
 from __future__ import annotations
 
 import re
-from typing import Optional, Tuple
+from typing import Tuple
 
 Release = Tuple[int, int, int]
 
 _RELEASE = re.compile(r"\bv?(\d+)\.(\d+)(?:\.(\d+))?")
 
 
-def parse_release(text: str) -> Optional[Release]:
+def parse_release(text: str) -> Release | None:
     """Return the first release named in C(text) (C(v1.32.3+k3s1) gives C((1, 32, 3))), or None."""
     found = _RELEASE.search(text)
     if not found:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 from ansible_collections.kubekeel.ha.plugins.module_utils import node_files
 
@@ -34,20 +34,20 @@ class RunRecord:
         self._path = os.path.join(self.folder, "record.json")
         text = node_files.read(self._path)
         self.known = text is not None
-        data: Dict[str, Any] = json.loads(text) if text else {"run_id": run_id, "units": [], "entries": []}
+        data: dict[str, Any] = json.loads(text) if text else {"run_id": run_id, "units": [], "entries": []}
         self._data = data
 
     @property
-    def entries(self) -> List[Dict[str, Any]]:
+    def entries(self) -> list[dict[str, Any]]:
         """What was changed, in order."""
         return list(self._data["entries"])
 
     @property
-    def units(self) -> List[str]:
+    def units(self) -> list[str]:
         """The units that read what was changed."""
         return list(self._data["units"])
 
-    def keep_file(self, path: str, text: Optional[str]) -> None:
+    def keep_file(self, path: str, text: str | None) -> None:
         """Keep a file's text (None: there was none) before it is changed for the first time in this run."""
         if any(entry["kind"] == "file" and entry["path"] == path for entry in self.entries):
             return
@@ -69,7 +69,7 @@ class RunRecord:
             self._data["units"].append(unit)
             self._save()
 
-    def begin_restore(self, units: List[str]) -> List[str]:
+    def begin_restore(self, units: list[str]) -> list[str]:
         """Note which units have to restart once everything is back, and return them.
 
         The first call decides: after a restore that broke off, the units' own state no longer tells.
@@ -77,10 +77,10 @@ class RunRecord:
         if "restore" not in self._data:
             self._data["restore"] = units
             self._save()
-        decided: List[str] = self._data["restore"]
+        decided: list[str] = self._data["restore"]
         return decided
 
-    def kept_text(self, entry: Dict[str, Any]) -> Optional[str]:
+    def kept_text(self, entry: dict[str, Any]) -> str | None:
         """Return the text that the file of an entry had before the run, None where there was no file.
 
         Raises:
@@ -94,7 +94,7 @@ class RunRecord:
             raise node_files.NodeError("%s is gone; %s cannot be taken back" % (path, entry["path"]))
         return text
 
-    def _add(self, entry: Dict[str, Any]) -> None:
+    def _add(self, entry: dict[str, Any]) -> None:
         self._data["entries"].append(entry)
         self._save()
 

@@ -8,7 +8,6 @@ Roles set values, modules place them, the audit explains them; what a setting *i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Optional, Tuple
 
 from ansible_collections.kubekeel.ha.plugins.module_utils.release import Release, show_release
 
@@ -27,7 +26,7 @@ class Setting:
     why: str
     source: str
     """Where the reason can be read: repository#issue, a page, an RFC."""
-    components: Tuple[str, ...] = ()
+    components: tuple[str, ...] = ()
     """For a flag: the components that know it."""
 
 
@@ -35,10 +34,10 @@ class Setting:
 class DeadFlag:
     """A flag with which a component does not start."""
 
-    components: Tuple[str, ...]
+    components: tuple[str, ...]
     why: str
     source: str
-    gone: Optional[Release] = None
+    gone: Release | None = None
     """The first release without it; None for a flag that never was."""
 
 
@@ -54,7 +53,7 @@ _TOLERATION_SOURCE = "kubernetes.io, Taints and Tolerations: taint based evictio
 _KEEPALIVE_WHY = "an idle connection to a peer that died is found after time + interval x probes"
 _KEEPALIVE_SOURCE = "kernel.org, ip-sysctl; RFC 1122 4.2.3.6"
 
-SETTINGS: Dict[str, Setting] = {
+SETTINGS: dict[str, Setting] = {
     "leader-elect-lease-duration": Setting(_LEASE_WHY, _LEASE_SOURCE, (CONTROLLER_MANAGER, SCHEDULER)),
     "leader-elect-renew-deadline": Setting(
         "a leader that cannot renew gives up after this time, well before its lease ends",
@@ -99,11 +98,13 @@ SETTINGS: Dict[str, Setting] = {
     "net.ipv4.tcp_keepalive_probes": Setting(_KEEPALIVE_WHY, _KEEPALIVE_SOURCE),
 }
 
-DEAD_FLAGS: Dict[str, DeadFlag] = {
+DEAD_FLAGS: dict[str, DeadFlag] = {
     "attach-detach-reconcile-max-wait-unmount-duration": DeadFlag(
         COMPONENTS, "it was proposed and never merged", "kubernetes/kubernetes#93776"
     ),
-    "container-runtime": DeadFlag((KUBELET,), "remote is the only runtime left", "kubernetes.io/blog, 2023-03-17, Removals in v1.27", (1, 27, 0)),
+    "container-runtime": DeadFlag(
+        (KUBELET,), "remote is the only runtime left", "kubernetes.io/blog, 2023-03-17, Removals in v1.27", (1, 27, 0)
+    ),
     "etcd-request-timeout": DeadFlag(COMPONENTS, "no component and no K3s release has it", "kubernetes.io, kube-apiserver reference"),
     "network-plugin": DeadFlag((KUBELET,), "it went with dockershim", "kubernetes/kubernetes#106893", (1, 24, 0)),
     "node-connection-retry": DeadFlag(COMPONENTS, "no component and no K3s release has it", "docs.k3s.io, CLI tools"),
@@ -116,7 +117,7 @@ DEAD_FLAGS: Dict[str, DeadFlag] = {
 }
 
 
-def check_flag(component: str, name: str, release: Optional[Release]) -> None:
+def check_flag(component: str, name: str, release: Release | None) -> None:
     """Raise ValueError where C(component) is known not to start with this flag.
 
     Args:
@@ -133,7 +134,7 @@ def check_flag(component: str, name: str, release: Optional[Release]) -> None:
         raise ValueError("--%s is a flag of %s, not of %s" % (name, " and ".join(known.components), component))
 
 
-def explain(name: str) -> Dict[str, str]:
+def explain(name: str) -> dict[str, str]:
     """Return C(why) and C(source) of a setting for a report; empty texts for one that is not known."""
     known = SETTINGS.get(name)
     return {"why": known.why if known else "", "source": known.source if known else ""}

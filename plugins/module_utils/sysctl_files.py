@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from typing import Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Iterable, Mapping, Tuple
 
 # In the order of precedence: of two files with the same name the one in the earlier folder is read alone.
 FOLDERS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d")
@@ -31,7 +31,7 @@ def normalize(value: str) -> str:
     return " ".join(value.split())
 
 
-def parse(text: str) -> List[Entry]:
+def parse(text: str) -> list[Entry]:
     """Return the settings of one file, in order."""
     entries = []
     for line in text.splitlines():
@@ -44,9 +44,9 @@ def parse(text: str) -> List[Entry]:
     return entries
 
 
-def reading_order(paths: Iterable[str]) -> List[str]:
+def reading_order(paths: Iterable[str]) -> list[str]:
     """Return the files that are read at boot, in that order: by name, a masked one left out."""
-    chosen: Dict[str, str] = {}
+    chosen: dict[str, str] = {}
     for folder in FOLDERS:
         for path in sorted(paths):
             if os.path.dirname(path) == folder and path.endswith(".conf"):
@@ -54,7 +54,7 @@ def reading_order(paths: Iterable[str]) -> List[str]:
     return [chosen[name] for name in sorted(chosen)]
 
 
-def at_boot(name: str, files: Mapping[str, List[Entry]]) -> Optional[Tuple[str, str]]:
+def at_boot(name: str, files: Mapping[str, list[Entry]]) -> tuple[str, str] | None:
     """Return value and path of the setting that counts for C(name) at the next boot, None where there is none.
 
     A line that names the sysctl itself counts before one that matches it by a glob.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Dict, Optional
+from typing import TYPE_CHECKING
 
 from ansible_collections.kubekeel.ha.plugins.module_utils import node_files
 
@@ -22,13 +22,13 @@ MARKS = "/run/kubekeel"
 STARTED = "ExecMainStartTimestampMonotonic"
 
 
-def show(module: AnsibleModule, unit: str, *properties: str) -> Dict[str, str]:
+def show(module: AnsibleModule, unit: str, *properties: str) -> dict[str, str]:
     """Return properties of a unit as C(systemctl show) prints them.
 
     Raises:
         NodeError: systemd does not know the unit.
     """
-    names = ("LoadState",) + properties
+    names = ("LoadState", *properties)
     code, out, err = module.run_command(["systemctl", "show", unit, "--property=" + ",".join(names)])
     found = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
     if code or found.get("LoadState") != "loaded":
@@ -50,5 +50,5 @@ def forget_change(unit: str) -> None:
 
 def must_restart(module: AnsibleModule, unit: str) -> bool:
     """Tell whether the unit's settings were changed by kubekeel after its main process started."""
-    text: Optional[str] = node_files.read(os.path.join(MARKS, unit))
+    text: str | None = node_files.read(os.path.join(MARKS, unit))
     return text is not None and int(show(module, unit, STARTED)[STARTED] or 0) <= int(text)

@@ -8,7 +8,7 @@ A set that breaks one makes a component exit, or makes healthy nodes NotReady.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, List, Mapping, Tuple
+from typing import Callable, Mapping
 
 from ansible_collections.kubekeel.ha.plugins.module_utils.go_duration import seconds
 
@@ -37,7 +37,7 @@ def heartbeat(durations: Seconds) -> float:
 class Rule:
     """Something that has to hold for a set of durations."""
 
-    names: Tuple[str, ...]
+    names: tuple[str, ...]
     holds: Callable[[Seconds], bool]
     text: str
     source: str
@@ -101,7 +101,7 @@ RULES = (
 )
 
 
-def violations(durations: Mapping[str, str]) -> List[str]:
+def violations(durations: Mapping[str, str]) -> list[str]:
     """Return a sentence for each duration that cannot be read and each rule that is broken; none is good.
 
     Args:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from typing import Dict, Mapping
+from typing import Mapping
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT = re.compile(r'Environment="(?P<name>[A-Za-z_][A-Za-z0-9_]*)=(?P<value>(?:[^"\\]|\\.)*)"')
@@ -19,7 +19,7 @@ def check(name: str, value: str) -> None:
         raise ValueError("%s: the value holds a character that cannot be printed, such as a line feed" % name)
 
 
-def parse(text: str) -> Dict[str, str]:
+def parse(text: str) -> dict[str, str]:
     """Return the variables of a drop-in that C(render) wrote. Lines of another form are passed over."""
     found = {}
     for line in text.splitlines():

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from typing import List, Sequence
+from typing import Sequence
 
 # A component that refuses a flag prints hundreds of lines of usage after the one that matters (cobra), or a dump of
 # every goroutine (klog.Fatal).
@@ -13,7 +13,7 @@ _TELLING = re.compile(r"\bError: |\bF[0-9]{4} |\bpanic: |\bfatal error: | exited
 MOST = 12
 
 
-def telling_lines(lines: Sequence[str]) -> List[str]:
+def telling_lines(lines: Sequence[str]) -> list[str]:
     """Return the lines that tell of an end, the first of them first; the last lines where none does."""
     telling = list(dict.fromkeys(line for line in lines if _TELLING.search(line)))
     return telling[:MOST] or list(lines[-MOST:])

@@ -141,6 +141,8 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubekeel.ha.plugins.module_utils import health, kube_api, microk8s
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
@@ -153,7 +155,7 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 IDENTITY = "/api/v1/namespaces/kube-system"
 
 
-def datastore_members(module):
+def datastore_members(module: AnsibleModule) -> list[health.Member]:
     """Return the members of the datastore.
 
     Raises:
@@ -164,13 +166,13 @@ def datastore_members(module):
         raise NodeError("this node has no command microk8s. Is it in the right inventory group?")
     command = [tool, "status", "--format", "yaml"]
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=STATUS_TIMEOUT, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=STATUS_TIMEOUT, check=False)
     except subprocess.TimeoutExpired as error:
         raise NodeError("'microk8s status' gives no answer within %d s" % STATUS_TIMEOUT) from error
     return health.members_of_status(done.stdout.decode("utf-8", "replace"))
 
 
-def ask_readyz(credentials, host):
+def ask_readyz(credentials: kube_api.Credentials, host: str) -> str:
     """Return why the API server of a host is not ready, an empty text where it is."""
     try:
         kube_api.get(credentials, host, microk8s.API_PORT, "/readyz", REQUEST_TIMEOUT)
@@ -179,7 +181,7 @@ def ask_readyz(credentials, host):
     return ""
 
 
-def observe(module, credentials):
+def observe(module: AnsibleModule, credentials: kube_api.Credentials) -> tuple[health.Observation, str]:
     """Return what is to be seen of the cluster, and its identity.
 
     Raises:
@@ -205,14 +207,15 @@ def observe(module, credentials):
     return seen, ""
 
 
-def wait(module, credentials, expected, timeout, stable):
-    """Look until a server may be lost, for C(stable) seconds without a break, or C(timeout) is over.
+def wait(module: AnsibleModule, credentials: kube_api.Credentials, expected: health.Expectation) -> dict[str, Any]:
+    """Look until a server may be lost, for O(stable) seconds without a break, or O(timeout) is over.
 
     Raises:
         NodeError: the datastore's members cannot be had.
     """
+    timeout, stable = module.params["timeout"], module.params["stable"]
     until = time.monotonic() + timeout
-    since = None
+    since: float | None = None
     while True:
         seen, identity = observe(module, credentials)
         answer = health.evaluate(seen, expected)
@@ -227,7 +230,7 @@ def wait(module, credentials, expected, timeout, stable):
         time.sleep(POLL)
 
 
-def main():
+def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
@@ -250,7 +253,7 @@ def main():
             {name: float(moment) for name, moment in params["renewed_after"].items()},
             params["ignore_nodes"],
         )
-        answer = wait(module, kube_api.Credentials(params["kubeconfig"]), expected, params["timeout"], params["stable"])
+        answer = wait(module, kube_api.Credentials(params["kubeconfig"]), expected)
     except (NodeError, ValueError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, msg="; ".join(answer["reasons"]), **answer)

@@ -96,6 +96,7 @@ restart:
 """
 
 import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubekeel.ha.plugins.module_utils import kubelite_args, microk8s, node_change, node_files, settings, systemd
@@ -103,7 +104,7 @@ from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import Node
 from ansible_collections.kubekeel.ha.plugins.module_utils.run_record import RunRecord
 
 
-def wanted_flags(components):
+def wanted_flags(components: dict[str, Any]) -> dict[str, dict[str, str | None]]:
     """Return the option O(components) with every value as text, after everything in it was checked.
 
     Raises:
@@ -126,7 +127,7 @@ def wanted_flags(components):
     return wanted
 
 
-def _as_text(component, name, value):
+def _as_text(component: str, name: str, value: object) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None or isinstance(value, (str, int, float)):
@@ -134,7 +135,7 @@ def _as_text(component, name, value):
     raise NodeError("components.%s.%s: one value is needed (several ones joined by ','), not %r" % (component, name, value))
 
 
-def detect(distribution, args_dir):
+def detect(distribution: str, args_dir: str) -> str:
     """Return the distribution of this node.
 
     Raises:
@@ -150,7 +151,7 @@ def detect(distribution, args_dir):
     return "microk8s"
 
 
-def read_args(args_dir, component):
+def read_args(args_dir: str, component: str) -> tuple[str, str]:
     """Return path and text of a component's argument file.
 
     Raises:
@@ -166,7 +167,7 @@ def read_args(args_dir, component):
     return path, text
 
 
-def plan(component, path, text, wanted):
+def plan(component: str, path: str, text: str, wanted: dict[str, str | None]) -> tuple[str, list[node_change.Change]]:
     """Return the new text of a file and the changes that lead to it."""
     after = kubelite_args.merge(text, wanted)
     if after == text:
@@ -174,15 +175,15 @@ def plan(component, path, text, wanted):
     old, new = kubelite_args.parse(text), kubelite_args.parse(after)
     changes = []
     for name in wanted:
-        values = [parsed.effective().get(name) for parsed in (old, new)]
-        count = sum(flag.name == name for flag in old.flags)
-        if values[0] != values[1] or old.last(name) and (count > 1 or old.last(name).value != new.last(name).value):
+        count = len(old.occurrences(name))
+        if old.occurrences(name) != new.occurrences(name):
             note = "it was there %d times" % count if count > 1 else ""
-            changes.append(node_change.Change(component, name, values[0], values[1], path, note))
+            before, now = old.effective().get(name), new.effective().get(name)
+            changes.append(node_change.Change(component, name, before, now, path, note))
     return after, changes
 
 
-def run(module):
+def run(module: AnsibleModule) -> dict[str, Any]:
     """Do the module's work and return its result.
 
     Raises:
@@ -225,7 +226,7 @@ def run(module):
     }
 
 
-def main():
+def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={

@@ -33,7 +33,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changes:
-  description: Each module that was loaded or is loaded at boot from now on, or would be, with C(owner), C(name), C(before), C(after), C(path).
+  description:
+    - Each module that was loaded or is loaded at boot from now on, or would be, with C(owner), C(name), C(before),
+      C(after), C(path).
   returned: success
   type: list
   elements: dict
@@ -45,6 +47,7 @@ restart:
 """
 
 import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files
@@ -52,7 +55,7 @@ from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import Node
 from ansible_collections.kubekeel.ha.plugins.module_utils.run_record import RunRecord
 
 
-def run(module):
+def run(module: AnsibleModule) -> dict[str, Any]:
     """Do the module's work and return its result.
 
     Raises:
@@ -66,7 +69,7 @@ def run(module):
     missing = [name for name in wanted if not os.path.isdir(os.path.join("/sys/module", name.replace("-", "_")))]
     if not module.check_mode:
         for name in missing:
-            code, dummy, err = module.run_command(["modprobe", name])
+            code, _dummy, err = module.run_command(["modprobe", name])
             if code:
                 raise NodeError("the kernel module %s cannot be loaded: %s" % (name, err.strip()))
         node_change.apply(files, None, RunRecord(module.params["run_id"]) if module.params["run_id"] and files else None)
@@ -78,7 +81,7 @@ def run(module):
     return {"changed": bool(files or missing), "changes": changes, "diff": [change.as_diff() for change in files], "restart": []}
 
 
-def main():
+def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={

@@ -81,7 +81,7 @@ from ansible_collections.kubekeel.ha.plugins.module_utils.release import parse_r
 FOLDERS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin", "/snap/microk8s/current/usr/sbin"])
 
 
-def kernel_modules(kernel):
+def kernel_modules(kernel: str) -> frozenset[str]:
     """Return the names of all modules that are loaded, built in or lie beside this kernel.
 
     Raises:
@@ -96,7 +96,7 @@ def kernel_modules(kernel):
     return frozenset(found)
 
 
-def read_node(module):
+def read_node(module: AnsibleModule) -> proxy_mode.Node:
     """Return what proxy_mode has to know of this node.
 
     Raises:
@@ -108,7 +108,7 @@ def read_node(module):
     return proxy_mode.Node(microk8s.release(), parse_release(kernel), kernel_modules(kernel), tools, nft)
 
 
-def main():
+def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={

@@ -53,13 +53,15 @@ restart:
   elements: str
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, sysctl_files, systemd
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
 from ansible_collections.kubekeel.ha.plugins.module_utils.run_record import RunRecord
 
 
-def run(module):
+def run(module: AnsibleModule) -> dict[str, Any]:
     """Do the module's work and return its result.
 
     Raises:
@@ -91,7 +93,7 @@ def run(module):
     }
 
 
-def main():
+def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec={"run_id": {"type": "str", "required": True}}, supports_check_mode=True)
     try:

@@ -42,7 +42,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changes:
-  description: Each variable that was changed, or would be, with C(owner) (the unit), C(name), C(before), C(after), C(path), C(why), C(source).
+  description:
+    - Each variable that was changed, or would be, with C(owner) (the unit), C(name), C(before), C(after), C(path),
+      C(why), C(source).
   returned: success
   type: list
   elements: dict
@@ -60,6 +62,7 @@ restart:
 
 import os
 import shlex
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, systemd, unit_environment
@@ -69,7 +72,7 @@ from ansible_collections.kubekeel.ha.plugins.module_utils.run_record import RunR
 FOLDER = "/etc/systemd/system"
 
 
-def wanted_variables(environment):
+def wanted_variables(environment: dict[str, Any]) -> dict[str, str | None]:
     """Return the option O(environment) with every value as text.
 
     Raises:
@@ -84,7 +87,7 @@ def wanted_variables(environment):
     return wanted
 
 
-def unit_variables(module, unit):
+def unit_variables(module: AnsibleModule, unit: str) -> dict[str, str]:
     """Return the variables that systemd gives to the unit.
 
     Raises:
@@ -94,7 +97,7 @@ def unit_variables(module, unit):
     return dict(word.split("=", 1) for word in words if "=" in word)
 
 
-def run(module):
+def run(module: AnsibleModule) -> dict[str, Any]:
     """Do the module's work and return its result.
 
     Raises:
@@ -107,8 +110,7 @@ def run(module):
     effective = unit_variables(module, unit)
     path = os.path.join(FOLDER, unit + ".d", module.params["dropin"])
     text = node_files.read(path)
-    variables = unit_environment.parse(text or "")
-    variables.update(wanted)
+    variables: dict[str, str | None] = {**unit_environment.parse(text or ""), **wanted}
     after = unit_environment.render({key: value for key, value in variables.items() if value is not None}) or None
     changes = [
         node_change.Change(name, key, effective.get(key), value, path) for key, value in wanted.items() if effective.get(key) != value
@@ -134,7 +136,7 @@ def run(module):
     }
 
 
-def main():
+def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={

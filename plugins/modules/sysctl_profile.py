@@ -65,6 +65,7 @@ restart:
 """
 
 import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, sysctl_files
@@ -72,7 +73,7 @@ from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import Node
 from ansible_collections.kubekeel.ha.plugins.module_utils.run_record import RunRecord
 
 
-def runtime_value(name):
+def runtime_value(name: str) -> str:
     """Return the value in the running kernel.
 
     Raises:
@@ -81,11 +82,13 @@ def runtime_value(name):
     path = sysctl_files.proc_path(name)
     text = node_files.read(path)
     if text is None:
-        raise NodeError("there is no sysctl %s on this node (%s is missing); is it misspelt, or is a kernel module not loaded?" % (name, path))
+        raise NodeError(
+            "there is no sysctl %s on this node (%s is missing); is it misspelt, or is a kernel module not loaded?" % (name, path)
+        )
     return sysctl_files.normalize(text)
 
 
-def set_runtime_value(name, value):
+def set_runtime_value(name: str, value: str) -> None:
     """Set a value in the running kernel.
 
     Raises:
@@ -98,7 +101,7 @@ def set_runtime_value(name, value):
         raise NodeError("the kernel refuses %s = %s: %s" % (name, value, error.strerror)) from error
 
 
-def boot_files():
+def boot_files() -> dict[str, str]:
     """Return the text of every file that is read at boot, by path."""
     found = {}
     for folder in sysctl_files.FOLDERS:
@@ -110,7 +113,7 @@ def boot_files():
     return found
 
 
-def run(module):
+def run(module: AnsibleModule) -> dict[str, Any]:
     """Do the module's work and return its result.
 
     Raises:
@@ -130,20 +133,23 @@ def run(module):
     ]
     changes = []
     for name, value in wanted.items():
-        at_boot = boot_before[name][0] if boot_before[name] else None
+        at_boot = (boot_before[name] or (None,))[0]
         if runtime[name] != value:
             changes.append(node_change.Change("sysctl", name, runtime[name], value, path))
         elif at_boot != value:
             note = "now; at the next boot it would be %s" % (at_boot or "the kernel's default")
             changes.append(node_change.Change("sysctl", name, runtime[name], value, path, note))
     for found in overridden:
-        module.warn("{path} sets {name} = {value} after kubekeel's file: at the next boot that value counts. Remove the line".format(**found))
+        module.warn(
+            "{path} sets {name} = {value} after kubekeel's file: at the next boot that value counts. Remove the line".format(**found)
+        )
     files = [node_change.FileChange(path, text, rendered)] if rendered != text else []
     stale = [name for name in wanted if runtime[name] != wanted[name]]
     if not module.check_mode:
         record = RunRecord(module.params["run_id"]) if module.params["run_id"] and (files or stale) else None
-        for name in stale if record else ():
-            record.keep_sysctl(name, runtime[name])
+        if record:
+            for name in stale:
+                record.keep_sysctl(name, runtime[name])
         node_change.apply(files, None, record)
         for name in stale:
             set_runtime_value(name, wanted[name])
@@ -156,13 +162,13 @@ def run(module):
         "changed": bool(files or stale),
         "changes": [change.as_result() for change in changes],
         "diff": diff,
-        "effective": {name: {"runtime": wanted[name], "boot": boot_after[name][0]} for name in wanted},
+        "effective": {name: {"runtime": wanted[name], "boot": (boot_after[name] or (None,))[0]} for name in wanted},
         "overridden": overridden,
         "restart": [],
     }
 
 
-def main():
+def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={

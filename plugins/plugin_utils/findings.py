@@ -4,10 +4,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
-def by_nodes(staged: Mapping[str, Sequence[Mapping[str, Any]]]) -> List[Dict[str, Any]]:
+def by_nodes(staged: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """Return what differs, once for all nodes where the same differs.
 
     Args:
@@ -16,7 +17,7 @@ def by_nodes(staged: Mapping[str, Sequence[Mapping[str, Any]]]) -> List[Dict[str
     Returns:
         Dictionaries with C(nodes) and C(changes), in the order of the first node.
     """
-    groups: List[Dict[str, Any]] = []
+    groups: list[dict[str, Any]] = []
     for node, results in staged.items():
         changes = [change for result in results for change in result["changes"]]
         same = next((group for group in groups if group["changes"] == changes), None)
@@ -27,9 +28,9 @@ def by_nodes(staged: Mapping[str, Sequence[Mapping[str, Any]]]) -> List[Dict[str
     return groups
 
 
-def reasons(groups: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
+def reasons(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return each reason once, with its source and the settings that it is given for."""
-    found: Dict[str, Dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for group in groups:
         for change in group["changes"]:
             if change["why"]:

@@ -1,7 +1,6 @@
 """Is the cluster well, and may a server go: from observations to the answer."""
 
 import pytest
-
 from ansible_collections.kubekeel.ha.plugins.module_utils.health import Expectation, Member, Observation, epoch, evaluate, members_of_status
 
 NOW = epoch("2026-11-21T03:00:00.000000Z")
@@ -63,7 +62,11 @@ def test_how_many_servers_may_be_lost(count, spare):
         (seen(0), Expectation(), "no leader"),
         (seen(readyz={"10.0.0.2": "timed out"}), Expectation(), "API server of 10.0.0.2 is not ready: timed out"),
         (seen(nodes=[a_node(1), a_node(2, "Unknown"), a_node(3)]), Expectation(), "node n2 is NotReady"),
-        (seen(leases=[a_lease(1), a_lease(2, "2026-11-21T02:59:19Z"), a_lease(3)]), Expectation(), "n2 says Ready, but its Lease was last renewed 41 s"),
+        (
+            seen(leases=[a_lease(1), a_lease(2, "2026-11-21T02:59:19Z"), a_lease(3)]),
+            Expectation(),
+            "n2 says Ready, but its Lease was last renewed 41 s",
+        ),
         (seen(leases=[a_lease(1), a_lease(3)]), Expectation(), "n2 says Ready, but it has no Lease"),
         (seen(roles=["voter", "voter", "spare"]), Expectation(), "no server may be lost: 2 voters"),
         (seen(), Expectation(["n1", "n2", "n9"]), "inventory's servers n9 are no servers"),

@@ -1,37 +1,28 @@
 """The argument files: against tables, and against kubelite's own reader as the lab has it."""
 
-import importlib.util
 import pathlib
-import sys
+import runpy
 
 import pytest
+from ansible_collections.kubekeel.ha.plugins.module_utils import kubelite_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from ansible_collections.kubekeel.ha.plugins.module_utils import kubelite_args
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def load_reader():
-    """The lab's kubelite reads its files with this; it was written from kubelite's source, not from ours."""
-    path = ROOT / "lab/node/snap/microk8s/current/kubelite_args.py"
-    spec = importlib.util.spec_from_file_location("lab_kubelite_args", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-READER = load_reader()
+# The lab's kubelite reads its files with this; it was written from kubelite's source, not from ours.
+READER = runpy.run_path(str(ROOT / "lab/node/snap/microk8s/current/kubelite_args.py"))
+read_args = READER["read_args"]
 ENVIRONMENT = {"SNAP_DATA": "/var/snap/microk8s/1", "SNAP": "/snap/microk8s/1"}
 BOOLEANS = {"leader-elect", "profiling"}
 
 
 def component_sees(text):
     """What pflag makes of the arguments that kubelite passes on: values by flag, in order, and positional words."""
-    arguments = READER.read_args(text, ENVIRONMENT)
-    flags, positional = {}, []
+    arguments = read_args(text, ENVIRONMENT)
+    flags: dict[str, list[str]] = {}
+    positional: list[str] = []
     while arguments:
         word = arguments.pop(0)
         if not word.startswith("-") or word == "-":
@@ -163,7 +154,7 @@ def files(draw):
     for position, word in enumerate(words):
         last = position == len(words) - 1
         separator = draw(st.sampled_from([" ", ending, ending + "  ", "  " + ending, ending + "# --a=9 note" + ending, ending * 2]))
-        starts_line = not text or text.endswith("\n") or text.endswith("\n  ")
+        starts_line = not text or text.endswith(("\n", "\n  "))
         if word.startswith("#") and starts_line:
             word = "'" + word
         text += word + ("" if last and draw(st.booleans()) else ending if last else separator)
@@ -171,7 +162,9 @@ def files(draw):
 
 
 WANTED = st.dictionaries(
-    st.sampled_from([*NAMES, *sorted(BOOLEANS), "new-flag"]), st.one_of(st.none(), st.sampled_from(["7s", "true", "w", "${SNAP}/w"])), max_size=4
+    st.sampled_from([*NAMES, *sorted(BOOLEANS), "new-flag"]),
+    st.one_of(st.none(), st.sampled_from(["7s", "true", "w", "${SNAP}/w"])),
+    max_size=4,
 ).map(lambda wanted: {name: "false" if name in BOOLEANS and value else value for name, value in wanted.items()})
 
 
@@ -193,9 +186,11 @@ def test_kubelite_sees_the_wanted_flags_and_all_others_unchanged(text, wanted):
 @settings(max_examples=800, deadline=None)
 @given(files())
 def test_what_is_reported_as_effective_is_what_the_component_sees(text):
-    seen, dummy = component_sees(text)
+    seen, _dummy = component_sees(text)
     ours = kubelite_args.parse(text).effective()
-    expanded = {name: value.replace("${SNAP_DATA}", ENVIRONMENT["SNAP_DATA"]).replace("$SNAP", ENVIRONMENT["SNAP"]) for name, value in ours.items()}
+    expanded = {
+        name: value.replace("${SNAP_DATA}", ENVIRONMENT["SNAP_DATA"]).replace("$SNAP", ENVIRONMENT["SNAP"]) for name, value in ours.items()
+    }
     assert expanded == {name: values[-1] for name, values in seen.items()}
     assert kubelite_args.problems(kubelite_args.parse(text), "kubelet") == []
 
@@ -214,4 +209,4 @@ def test_any_text_at_all_is_survived_and_settled_at_once(text, wanted):
 @given(st.text(alphabet="-=ab \"'#\n\r\t\x0b\x1f\u00a0\u2003\x85", max_size=60))
 def test_splits_like_kubelite(text):
     ours = [argument.text for number, line in enumerate(text.split("\n")) for argument in kubelite_args._arguments(number, line)]
-    assert ours == READER.read_args(text, {})
+    assert ours == read_args(text, {})

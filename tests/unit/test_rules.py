@@ -1,8 +1,15 @@
 """The rules, each against a table."""
 
 import pytest
-
-from ansible_collections.kubekeel.ha.plugins.module_utils import go_duration, proxy_mode, release, settings, sysctl_files, timing, unit_environment
+from ansible_collections.kubekeel.ha.plugins.module_utils import (
+    go_duration,
+    proxy_mode,
+    release,
+    settings,
+    sysctl_files,
+    timing,
+    unit_environment,
+)
 
 GOOD = {
     "lease_duration": "15s",
@@ -17,7 +24,8 @@ GOOD = {
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("15s", 15), ("1m30s", 90), ("500ms", 0.5), ("0", 0), ("1.5h", 5400), (".5s", 0.5), ("1h1m1s", 3661), ("100us", 1e-4)]
+    ("text", "expected"),
+    [("15s", 15), ("1m30s", 90), ("500ms", 0.5), ("0", 0), ("1.5h", 5400), (".5s", 0.5), ("1h1m1s", 3661), ("100us", 1e-4)],
 )
 def test_durations(text, expected):
     assert go_duration.seconds(text) == expected
@@ -60,7 +68,8 @@ def test_kubernetes_defaults_with_a_grace_period_of_20s_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("v1.32.3+k3s1", (1, 32, 3)), ("version: v1.20.2", (1, 20, 2)), ("6.1.0-13-amd64", (6, 1, 0)), ("nft v1.0.6", (1, 0, 6)), ("x", None)]
+    ("text", "expected"),
+    [("v1.32.3+k3s1", (1, 32, 3)), ("version: v1.20.2", (1, 20, 2)), ("6.1.0-13-amd64", (6, 1, 0)), ("nft v1.0.6", (1, 0, 6)), ("x", None)],
 )
 def test_releases(text, expected):
     assert release.parse_release(text) == expected
@@ -121,7 +130,12 @@ def test_modes_that_a_node_cannot_run(mode, seen, reason):
 
 @pytest.mark.parametrize(
     ("mode", "seen"),
-    [("iptables", node(tools=())), ("ipvs", node(modules=IPVS, release=(1, 39, 5))), ("ipvs", node(modules=IPVS, release=None)), ("nftables", node())],
+    [
+        ("iptables", node(tools=())),
+        ("ipvs", node(modules=IPVS, release=(1, 39, 5))),
+        ("ipvs", node(modules=IPVS, release=None)),
+        ("nftables", node()),
+    ],
 )
 def test_modes_that_it_can(mode, seen):
     assert proxy_mode.check(mode, "rr", seen).reasons == []
