@@ -135,20 +135,20 @@ def _as_text(component: str, name: str, value: object) -> str | None:
     raise NodeError("components.%s.%s: one value is needed (several ones joined by ','), not %r" % (component, name, value))
 
 
-def detect(distribution: str, args_dir: str) -> str:
-    """Return the distribution of this node.
+def detect(distribution: str, args_dir: str) -> None:
+    """Make sure that this node runs a distribution that this module knows.
 
     Raises:
-        NodeError: it is none that this module knows.
+        NodeError: it does not.
     """
-    if distribution == "auto" and not os.path.isdir(args_dir):
-        if os.path.exists("/etc/rancher/k3s"):
-            raise NodeError("this node runs K3s, which this release of kubekeel does not change yet")
-        raise NodeError(
-            "this node runs neither MicroK8s nor K3s: there is no %s. Is it in the right inventory group? "
-            "For a snap in another place set microk8s_args_dir" % args_dir
-        )
-    return "microk8s"
+    if os.path.isdir(args_dir):
+        return
+    if distribution == "auto" and os.path.exists("/etc/rancher/k3s"):
+        raise NodeError("this node runs K3s, which this release of kubekeel does not change yet")
+    raise NodeError(
+        "there is no %s: MicroK8s is not installed here, or is damaged. Is the node in the right inventory group? "
+        "For files in another place set microk8s_args_dir" % args_dir
+    )
 
 
 def read_args(args_dir: str, component: str) -> tuple[str, str]:

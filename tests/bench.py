@@ -1,0 +1,55 @@
+"""How long does a run take that finds nothing to do, beside a ping of the same nodes?
+
+Takes the lab NAME (default: lab) where it stands, or makes one; both are remediated first. Runs in turn, prints medians.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+NAME = os.environ.get("NAME", "lab")
+INVENTORY = f"inventories/{NAME}"
+RUNS = int(os.environ.get("RUNS", "5"))
+COMMANDS = {
+    "ansible -m ping": ["ansible", "-i", INVENTORY, "all", "-m", "ansible.builtin.ping"],
+    "kubekeel.ha.audit": ["ansible-playbook", "-i", INVENTORY, "kubekeel.ha.audit"],
+    "kubekeel.ha.remediate": ["ansible-playbook", "-i", INVENTORY, "kubekeel.ha.remediate"],
+}
+
+
+def timed(command: list[str]) -> float:
+    """Run a command that has to succeed and return its seconds."""
+    start = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - start
+
+
+def main() -> None:
+    """Measure and print one table."""
+    console = Console()
+    if not os.path.exists(f"{INVENTORY}/hosts.yml"):
+        subprocess.run([sys.executable, "-m", "lab", "up", "--name", NAME], check=True)
+    console.print("Remediate once, so that there is nothing to do")
+    timed(COMMANDS["kubekeel.ha.remediate"])
+    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    for number in range(RUNS):
+        console.print(f"Round {number + 1} of {RUNS}")
+        for name, command in COMMANDS.items():
+            seconds[name].append(timed(command))
+    base = statistics.median(seconds["ansible -m ping"])
+    table = Table(title=f"Nothing to do on the nodes of {INVENTORY}, {RUNS} runs in turn", title_justify="left")
+    for column in ("command", "median s", "fastest s", "slowest s", "x ping"):
+        table.add_column(column, justify="left" if column == "command" else "right", no_wrap=True)
+    for name, found in seconds.items():
+        median = statistics.median(found)
+        table.add_row(name, f"{median:.1f}", f"{min(found):.1f}", f"{max(found):.1f}", f"{median / base:.1f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""Audit and remediation of a real cluster, in the order in which an operator meets them.
+
+The tests share one cluster and build on each other: it is audited, abused with bad input, remediated, and looked at again.
+"""
+
+import itertools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jmespath
+import pytest
+import yaml
+
+from .conftest import KUBELITE, ROOT, Cluster
+
+ARGS = "/var/snap/microk8s/current/args"
+SETTLED = 10
+"""Seconds for which the cluster has to be well before the next node's turn: rolling_restart_stable."""
+
+
+def options(**variables: object) -> str:
+    return f"-e '{json.dumps(variables)}'"
+
+
+def test_audit_names_what_differs_and_why_and_changes_nothing(cluster: Cluster) -> None:
+    before = cluster.state()
+    run = cluster.play("audit")
+    assert cluster.state() == before
+    assert run.code == 0
+    assert run.says(f"AUDIT of {len(cluster.nodes)} nodes: {len(cluster.nodes)} differ")
+    assert run.says("leader-elect-lease-duration 60s 15s")
+    assert run.says("for this long requests still go to the endpoints of a node that is dead")
+    assert not any(run.changed.values())
+
+
+def test_audit_fails_on_findings_where_asked_to(cluster: Cluster) -> None:
+    assert cluster.play("audit", options(audit_fail_on_findings=True)).code != 0
+
+
+def test_check_mode_shows_the_change_and_makes_none(cluster: Cluster) -> None:
+    before = cluster.state()
+    run = cluster.play("remediate", "--check", "--diff", "--limit", cluster.servers[0])
+    assert cluster.state() == before
+    assert run.code == 0
+    assert run.says("+--leader-elect-lease-duration=15s")
+    assert run.says("-net.ipv4.tcp_retries2 = 15 (running kernel)")
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"leader_election_renew_deadline": "20s"}, "the lease duration must be longer than the renew deadline"),
+        ({"leader_election_retry_period": "2 s"}, "'2 s' is not a duration"),
+        ({"node_lifecycle_http2_read_idle_timeout": 30}, "longer than HTTP/2 read idle + ping time-out"),
+        ({"node_lifecycle_http2_read_idle_timeout": "soon"}, "unable to convert to int"),
+        ({"kube_proxy_mode": "ebpf"}, "value of kube_proxy_mode must be one of"),
+        ({"kube_proxy_mode": "nftables"}, "Kubernetes 1.20.2 cannot run nftables"),
+        ({"extra_args_components": {"kube-controler-manager": {"v": 2}}}, "there is no 'kube-controler-manager'"),
+        ({"extra_args_components": {"kubelet": {"--v": 2}}}, "give it without dashes"),
+        ({"extra_args_components": {"kubelet": {"node-labels": "a=b # note"}}}, "a space would split it in two"),
+        ({"extra_args_components": {"kube-apiserver": {"etcd-request-timeout": "5s"}}}, "--etcd-request-timeout does not exist"),
+        ({"kubekeel_distribution": "rke2"}, "value of distribution must be one of"),
+    ],
+)
+def test_bad_variables_are_refused_before_any_change(cluster: Cluster, variables: dict[str, object], message: str) -> None:
+    started = cluster.started()
+    run = cluster.play("remediate", options(**variables))
+    assert run.code != 0
+    assert run.says(message)
+    assert run.touched == set()
+    assert cluster.started() == started
+
+
+@pytest.mark.parametrize(
+    ("harm", "mend", "message"),
+    [
+        (f"mv {ARGS} {ARGS}.away", f"mv {ARGS}.away {ARGS}", f"there is no {ARGS}"),
+        (
+            f"cp -p {ARGS}/kube-scheduler /root/keep; : > {ARGS}/kube-scheduler",
+            f"cat /root/keep > {ARGS}/kube-scheduler",
+            f"{ARGS}/kube-scheduler holds no flags, as after a power cut",
+        ),
+        (
+            f"mv {ARGS}/kubelet /root/keep; mkdir {ARGS}/kubelet",
+            f"rmdir {ARGS}/kubelet; mv /root/keep {ARGS}/kubelet",
+            f"{ARGS}/kubelet is not a regular file",
+        ),
+        (
+            f"cp -p {ARGS}/kube-proxy /root/keep; echo '--v=2 # louder' >> {ARGS}/kube-proxy",
+            f"cat /root/keep > {ARGS}/kube-proxy",
+            "--v=2 # louder: there are no inline comments",
+        ),
+    ],
+    ids=["no args folder", "empty file", "folder in place of a file", "inline comment"],
+)
+def test_a_damaged_node_is_refused_before_any_change(cluster: Cluster, harm: str, mend: str, message: str) -> None:
+    victim = cluster.servers[1]
+    started = cluster.started()
+    cluster.on(victim, "sh", "-c", harm)
+    try:
+        before = cluster.state()
+        run = cluster.play("remediate")
+        audit = cluster.play("audit")
+        assert cluster.state() == before
+    finally:
+        cluster.on(victim, "sh", "-c", mend)
+    assert audit.says(message)
+    assert audit.says(f"AUDIT of {len(cluster.nodes)} nodes")
+    assert run.code != 0
+    assert run.says(message)
+    assert run.says(f"[{victim}]")
+    assert cluster.started() == started
+
+
+def inventory_with(cluster: Cluster, folder: pathlib.Path, servers: dict[str, object]) -> pathlib.Path:
+    data = yaml.safe_load((cluster.inventory / "hosts.yml").read_text())
+    data["all"]["children"]["servers"]["hosts"] = servers
+    path = folder / "hosts.yml"
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+def test_an_inventory_that_is_not_the_cluster_s_is_refused(cluster: Cluster, tmp_path: pathlib.Path) -> None:
+    servers = cluster.hosts("servers")
+    before = cluster.state()
+    missing = dict(list(servers.items())[:2])
+    run = cluster.play("remediate", inventory=inventory_with(cluster, tmp_path, missing))
+    assert run.code != 0
+    assert run.says("the cluster's servers server3 are missing in the inventory")
+    stranger = inventory_with(cluster, tmp_path, {**servers, "server4": servers["server3"]})
+    run = cluster.play("remediate", options(kubekeel_node_name="{{ inventory_hostname }}"), inventory=stranger)
+    assert run.code != 0
+    assert run.says("servers server4 are no servers of this cluster")
+    assert cluster.state() == before
+
+
+def test_an_unreachable_node_ends_the_run_before_any_change(cluster: Cluster, tmp_path: pathlib.Path) -> None:
+    servers = cluster.hosts("servers")
+    before = cluster.state()
+    gone = {**servers, "server3": {"ansible_host": "127.0.0.1", "ansible_port": 1}}
+    run = cluster.play("remediate", inventory=inventory_with(cluster, tmp_path, gone))
+    assert run.code != 0
+    assert run.says("server3")
+    assert run.says("UNREACHABLE")
+    assert run.touched == set()
+    assert cluster.state() == before
+
+
+def test_a_flag_that_kills_its_component_is_caught_and_taken_back_on_the_first_node(cluster: Cluster) -> None:
+    first, *others = cluster.nodes
+    before, started = cluster.state(), cluster.started()
+    bad = {"kube-controller-manager": {"node-cidr-mask-size": "abc"}}
+    run = cluster.play("remediate", options(extra_args_components=bad))
+    assert run.code != 0
+    assert run.says('invalid argument "abc" for "--node-cidr-mask-size"')
+    assert run.says("the node has its previous files back")
+    assert run.touched == {first}
+    after, restarted = cluster.state(), cluster.started()
+    for node in others:
+        assert (after[node], restarted[node]) == (before[node], started[node])
+    own = ("/var/lib/kubekeel/", "/run/kubekeel/")
+    assert [line for line in after[first].splitlines() if not any(folder in line for folder in own)] == before[first].splitlines()
+    assert "NRestarts=0" in restarted[first]
+
+
+def test_remediation_restarts_each_node_once_one_after_the_other_and_nobody_notices(cluster: Cluster, tmp_path: pathlib.Path) -> None:
+    started = cluster.started()
+    report = tmp_path / "traffic.json"
+    command = [sys.executable, "-m", "lab", "traffic", "--name", cluster.name, "--output", str(report), "--"]
+    command += ["ansible-playbook", "-i", str(cluster.inventory), "kubekeel.ha.remediate"]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    seen = json.loads(report.read_text())
+    assert jmespath.search("service[].failed", seen) == [0] * len(cluster.nodes)
+    assert min(jmespath.search("service[].requests", seen)) > 100
+    assert seen["no_api_server"] == []
+    assert all(down > 0 for down in jmespath.search("api_servers[].longest_down_seconds", seen)), "did anything restart at all?"
+    restarted = cluster.started()
+    assert all("NRestarts=0" in text for text in restarted.values())
+    assert all(restarted[node] != started[node] for node in cluster.nodes)
+    moments = [start_of(restarted[node]) for node in cluster.nodes]
+    assert moments == sorted(moments)
+    assert min(later - earlier for earlier, later in itertools.pairwise(moments)) > SETTLED
+    for node in cluster.nodes:
+        assert starts_since(cluster, node, start_of(started[node])) == 1
+
+
+def start_of(shown: str) -> float:
+    """Seconds of the monotonic clock, which the nodes share."""
+    found = dict(line.split("=") for line in shown.split())
+    return int(found["ExecMainStartTimestampMonotonic"]) / 1e6
+
+
+def starts_since(cluster: Cluster, node: str, moment: float) -> int:
+    """How often systemd has started kubelite on a node after a moment of the monotonic clock."""
+    filters = ["SYSLOG_IDENTIFIER=systemd", "JOB_TYPE=restart", "JOB_RESULT=done"]
+    lines = cluster.on(node, "journalctl", "--unit", KUBELITE, "--output", "json", *filters)
+    times = [int(json.loads(line)["__MONOTONIC_TIMESTAMP"]) / 1e6 for line in lines.splitlines()]
+    return len([time for time in times if time > moment + 1])
+
+
+def test_a_second_remediation_changes_nothing_and_restarts_nothing(cluster: Cluster) -> None:
+    before, started = cluster.state(), cluster.started()
+    run = cluster.play("remediate")
+    assert run.code == 0
+    assert not any(run.changed.values())
+    assert (cluster.state(), cluster.started()) == (before, started)
+
+
+def test_audit_afterwards_finds_nothing(cluster: Cluster) -> None:
+    run = cluster.play("audit", options(audit_fail_on_findings=True))
+    assert run.code == 0
+    assert run.says("nothing differs")
+
+
+def test_a_run_that_broke_off_before_the_restart_is_completed_by_the_next(cluster: Cluster) -> None:
+    node = cluster.servers[2]
+    started = cluster.started()
+    arguments = json.dumps({"components": {"kube-scheduler": {"v": 1}}})
+    subprocess.run(
+        ["ansible", "-i", str(cluster.inventory), node, "-m", "kubekeel.ha.component_args", "-a", arguments],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        check=True,
+        capture_output=True,
+    )
+    assert cluster.started() == started
+    assert cluster.play("remediate").touched >= {node}
+    restarted = cluster.started()
+    assert [name for name in cluster.nodes if restarted[name] != started[name]] == [node]
+    assert "\0--v=1\0" in cluster.on(node, "sh", "-c", "cat /proc/$(pidof kube-scheduler)/cmdline")

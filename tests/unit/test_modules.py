@@ -1,0 +1,226 @@
+"""The modules that change files, run as Ansible runs them, on folders of the test's own."""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ansible.module_utils import basic
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.kubekeel.ha.plugins.module_utils import node_files, run_record, sysctl_files, systemd
+from ansible_collections.kubekeel.ha.plugins.modules import component_args, restore, service_environment, sysctl_profile
+
+Result = dict[str, Any]
+RunModule = Callable[..., Result]
+SCHEDULER = "# kept\n--kubeconfig=${SNAP_DATA}/credentials/scheduler.config\n--leader-elect-lease-duration=60s\n"
+
+
+@pytest.fixture
+def run_module(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunModule:
+    monkeypatch.setattr(systemd, "MARKS", str(tmp_path / "marks"))
+    monkeypatch.setattr(run_record, "RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(run_record.RunRecord.__init__, "__defaults__", (str(tmp_path / "runs"),))
+
+    def run(module: Any, check: bool = False, **arguments: object) -> Result:
+        basic._ANSIBLE_ARGS = None
+        with patch_module_args({**arguments, "_ansible_check_mode": check}), pytest.raises(SystemExit):
+            module.main()
+        result: Result = json.loads(capsys.readouterr().out)
+        return result
+
+    return run
+
+
+@pytest.fixture
+def args_dir(tmp_path: pathlib.Path) -> pathlib.Path:
+    folder = tmp_path / "args"
+    folder.mkdir()
+    (folder / "kube-scheduler").write_text(SCHEDULER)
+    return folder
+
+
+def set_lease(run_module: RunModule, args_dir: pathlib.Path, value: object = "15s", **more: object) -> Result:
+    flags = {"leader-elect-lease-duration": value}
+    return run_module(component_args, components={"kube-scheduler": flags}, microk8s_args_dir=str(args_dir), **more)
+
+
+def test_sets_a_flag_and_says_so(run_module: RunModule, args_dir: pathlib.Path) -> None:
+    file = args_dir / "kube-scheduler"
+    file.chmod(0o640)
+    result = set_lease(run_module, args_dir)
+    assert file.read_text() == SCHEDULER.replace("60s", "15s")
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert result["changed"] is True
+    assert result["restart"] == ["snap.microk8s.daemon-kubelite"]
+    assert result["effective"]["kube-scheduler"]["leader-elect-lease-duration"] == "15s"
+    (change,) = result["changes"]
+    assert (change["before"], change["after"], change["path"]) == ("60s", "15s", str(file))
+    assert change["why"]
+    assert change["source"]
+    assert result["diff"][0]["before"] == SCHEDULER
+    assert [entry.name for entry in args_dir.iterdir()] == ["kube-scheduler"]
+
+
+def test_check_mode_says_the_same_and_writes_nothing(run_module: RunModule, args_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    checked = set_lease(run_module, args_dir, check=True, run_id="r1")
+    assert (args_dir / "kube-scheduler").read_text() == SCHEDULER
+    assert not (tmp_path / "marks").exists()
+    assert not (tmp_path / "runs").exists()
+    assert checked == {**set_lease(run_module, args_dir, run_id="r1"), "invocation": checked["invocation"]}
+
+
+def test_a_restart_stays_due_until_the_unit_is_younger_than_the_change(
+    run_module: RunModule, args_dir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = {"LoadState": "loaded", systemd.STARTED: "1"}
+    monkeypatch.setattr(systemd, "show", lambda *_: started)
+    set_lease(run_module, args_dir)
+    again = set_lease(run_module, args_dir)
+    assert (again["changed"], again["restart"]) == (False, ["snap.microk8s.daemon-kubelite"])
+    started[systemd.STARTED] = str(10**18)
+    assert set_lease(run_module, args_dir)["restart"] == []
+
+
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [
+        ("1 5s", "a space would split it"),
+        ("$HOME", "would expand the '$'"),
+        (["1s"], "one value is needed"),
+        ({"a": 1}, "one value is needed"),
+    ],
+)
+def test_refuses_a_value_and_leaves_the_file(run_module: RunModule, args_dir: pathlib.Path, value: object, part: str) -> None:
+    result = set_lease(run_module, args_dir, value)
+    assert result["failed"] is True
+    assert part in result["msg"]
+    assert (args_dir / "kube-scheduler").read_text() == SCHEDULER
+
+
+@pytest.mark.parametrize(
+    ("components", "part"),
+    [
+        ({"kube-apiserver": {"v": 1}}, "kube-apiserver is missing"),
+        ({"k8s-dqlite": {"v": 1}}, "there is no 'k8s-dqlite'"),
+        ({"kube-scheduler": ["v"]}, "flags and their values are needed"),
+        ({"kube-scheduler": {"node-monitor-period": "1s"}}, "is a flag of kube-controller-manager"),
+    ],
+)
+def test_refuses_what_cannot_be_meant(run_module: RunModule, args_dir: pathlib.Path, components: object, part: str) -> None:
+    result = run_module(component_args, components=components, microk8s_args_dir=str(args_dir))
+    assert result["failed"] is True
+    assert part in result["msg"]
+
+
+def test_refuses_a_node_without_microk8s(run_module: RunModule, tmp_path: pathlib.Path) -> None:
+    assert "MicroK8s is not installed here, or is damaged" in set_lease(run_module, tmp_path / "none")["msg"]
+
+
+def test_follows_no_link(run_module: RunModule, args_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    target = tmp_path / "target"
+    (args_dir / "kube-scheduler").rename(target)
+    (args_dir / "kube-scheduler").symlink_to(target)
+    assert "not a regular file" in set_lease(run_module, args_dir)["msg"]
+    assert target.read_text() == SCHEDULER
+
+
+def test_keeps_bytes_that_are_no_text(run_module: RunModule, args_dir: pathlib.Path) -> None:
+    file = args_dir / "kube-scheduler"
+    file.write_bytes(b"# \xff\xfe\r\n" + SCHEDULER.encode())
+    set_lease(run_module, args_dir)
+    assert file.read_bytes() == b"# \xff\xfe\r\n" + SCHEDULER.replace("60s", "15s").encode()
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    run_module: RunModule, args_dir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = set_lease(run_module, args_dir)
+    assert "No space left on device" in result["msg"]
+    assert (args_dir / "kube-scheduler").read_text() == SCHEDULER
+    assert [entry.name for entry in args_dir.iterdir()] == ["kube-scheduler"]
+
+
+def test_restore_brings_back_every_byte(run_module: RunModule, args_dir: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(systemd, "show", lambda *_: {"LoadState": "loaded", systemd.STARTED: str(10**18)})
+    monkeypatch.setattr(basic.AnsibleModule, "run_command", lambda *_args, **_keywords: (0, "", ""))
+    set_lease(run_module, args_dir, run_id="r1")
+    set_lease(run_module, args_dir, "20s", run_id="r1")
+    result = run_module(restore, run_id="r1")
+    assert (args_dir / "kube-scheduler").read_text() == SCHEDULER
+    assert (result["changed"], result["restart"]) == (True, ["snap.microk8s.daemon-kubelite"])
+
+
+def test_restore_restarts_nothing_that_never_saw_the_change(
+    run_module: RunModule, args_dir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systemd, "show", lambda *_: {"LoadState": "loaded", systemd.STARTED: "1"})
+    monkeypatch.setattr(basic.AnsibleModule, "run_command", lambda *_args, **_keywords: (0, "", ""))
+    set_lease(run_module, args_dir, run_id="r1")
+    assert run_module(restore, run_id="r1")["restart"] == []
+    assert set_lease(run_module, args_dir, "60s")["restart"] == []
+
+
+def test_records_are_for_root_only(run_module: RunModule, args_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    (args_dir / "kube-scheduler").chmod(0o666)
+    set_lease(run_module, args_dir, run_id="r1")
+    folder = tmp_path / "runs" / "r1"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {entry.stat().st_mode & 0o777 for entry in folder.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("run_id", ["../x", "", ".", "a/b"])
+def test_a_run_id_is_no_path(tmp_path: pathlib.Path, run_id: str) -> None:
+    with pytest.raises(node_files.NodeError, match="run_id"):
+        run_record.RunRecord(run_id, str(tmp_path))
+
+
+@pytest.fixture
+def unit(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """A drop-in's path; systemd knows what stands in it, and one variable of the unit's own."""
+    monkeypatch.setattr(service_environment, "FOLDER", str(tmp_path))
+    path = tmp_path / "x.service.d" / "90-kubekeel.conf"
+
+    def show(*_: object) -> dict[str, str]:
+        words = [line.removeprefix("Environment=") for line in path.read_text().splitlines() if "=" in line] if path.exists() else []
+        return {"LoadState": "loaded", "Environment": " ".join(["OWN=1", *words]), systemd.STARTED: str(10**18)}
+
+    monkeypatch.setattr(systemd, "show", show)
+    monkeypatch.setattr(basic.AnsibleModule, "run_command", lambda *_args, **_keywords: (0, "", ""))
+    return path
+
+
+def test_a_dropin_comes_and_goes_with_its_variables(run_module: RunModule, unit: pathlib.Path) -> None:
+    first = run_module(service_environment, unit="x", environment={"A": 8, "B": "two words"})
+    assert (first["changed"], first["restart"]) == (True, ["x"])
+    assert first["effective"] == {"OWN": "1", "A": "8", "B": "two words"}
+    assert run_module(service_environment, unit="x.service", environment={"A": "8"})["changed"] is False
+    assert run_module(service_environment, unit="x", environment={"A": None})["effective"] == {"OWN": "1", "B": "two words"}
+    run_module(service_environment, unit="x", environment={"B": None})
+    assert not unit.exists()
+
+
+def test_sysctls_are_told_apart_by_running_kernel_and_next_boot(
+    run_module: RunModule, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proc, etc = tmp_path / "proc", tmp_path / "sysctl.d"
+    proc.mkdir()
+    etc.mkdir()
+    (proc / "a.b").write_text("15\n")
+    (proc / "a.c").write_text("1\t2\n")
+    (etc / "99-zzz.conf").write_text("a.b = 9\n")
+    path = etc / "99-zz-kubekeel.conf"
+    monkeypatch.setattr(sysctl_files, "FOLDERS", (str(etc),))
+    monkeypatch.setattr(sysctl_files, "proc_path", lambda name: str(proc / name))
+    result = run_module(sysctl_profile, settings={"a.b": 8, "a/c": "1 2"}, path=str(path))
+    assert result["effective"] == {"a.b": {"runtime": "8", "boot": "9"}, "a.c": {"runtime": "1 2", "boot": "1 2"}}
+    assert result["overridden"] == [{"name": "a.b", "value": "9", "path": str(etc / "99-zzz.conf")}]
+    assert [change["name"] for change in result["changes"]] == ["a.b", "a.c"]
+    assert (proc / "a.b").read_text() == "8\n"
+    assert run_module(sysctl_profile, settings={"a.b": 8, "a.c": "1 2"}, path=str(path))["changed"] is False
+    assert "there is no sysctl a.x" in run_module(sysctl_profile, settings={"a.x": 1}, path=str(path))["msg"]

@@ -1,0 +1,65 @@
+"""What has to agree: defaults, argument specs, the example inventory and the collection's metadata."""
+
+import pathlib
+import tomllib
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).parents[2]
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
+# What the playbooks set, not the operator.
+INTERNAL = {"preflight_enforce", "rollback_run_id", "rolling_restart_units", "rolling_restart_gate", "rolling_restart_node"}
+
+
+def load(path: pathlib.Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text()) if path.exists() else {}
+
+
+def spec(role: str) -> dict[str, Any]:
+    found: dict[str, Any] = load(ROOT / "roles" / role / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    return found
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_defaults_and_argument_specs_agree(role: str) -> None:
+    defaults = load(ROOT / "roles" / role / "defaults/main.yml")
+    options = spec(role)
+    assert set(options) == set(defaults) | {name for name, option in options.items() if option.get("required")}
+    for name, option in options.items():
+        if isinstance(defaults.get(name), str) and "{{" in defaults[name]:
+            assert "default" not in option, "what is computed cannot be stated"
+        else:
+            assert option.get("default") == defaults.get(name)
+        assert option["description"]
+        assert name.startswith(role + "_")
+
+
+def test_the_example_inventory_names_every_variable_of_every_role() -> None:
+    text = (ROOT / "inventories/microk8s/group_vars/all.yml").read_text()
+    wanted = {name for role in ROLES for name in spec(role)} - INTERNAL
+    assert {name for name in wanted if f"\n# {name}:" not in text} == set()
+
+
+def test_the_example_inventory_states_the_defaults() -> None:
+    text = (ROOT / "inventories/microk8s/group_vars/all.yml").read_text()
+    stated = yaml.safe_load(
+        "\n".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith(("# ", "#   ")) and is_yaml(line))
+    )
+    for role in ROLES:
+        for name, option in spec(role).items():
+            if name in stated and "default" in option and name != "extra_args_components":
+                assert stated[name] == option["default"]
+
+
+def is_yaml(line: str) -> bool:
+    words = line.removeprefix("# ").split()
+    return bool(words) and words[0].endswith(":") and "_" in words[0]
+
+
+def test_versions_agree() -> None:
+    galaxy = load(ROOT / "galaxy.yml")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert galaxy["version"] == project["version"]
+    assert f"ansible-core{load(ROOT / 'meta/runtime.yml')['requires_ansible'].removesuffix('.0')}" in project["dependencies"][0]
