@@ -1,4 +1,4 @@
-"""Documentation that the modules share which change a node."""
+"""The option that the modules share which change a node."""
 
 # Copyright (c) 2026 the kubekeel authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
@@ -17,17 +17,4 @@ options:
       - Without it nothing is kept.
       - Set it once for a play with C(module_defaults) and the group C(group/kubekeel.ha.run).
     type: str
-attributes:
-  check_mode:
-    description: Says what would change and changes nothing.
-    support: full
-  diff_mode:
-    description: Shows what changes.
-    support: full
-  platform:
-    description: Where the module runs.
-    support: full
-    platforms: posix
-requirements:
-  - Python 3.8 or later on the node, nothing else
 """

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Mapping
 
 from ansible_collections.kubekeel.ha.plugins.module_utils import node_files, settings, systemd
 from ansible_collections.kubekeel.ha.plugins.module_utils.run_record import RunRecord
@@ -45,15 +46,24 @@ class FileChange:
         }
 
 
-def apply(changes: list[FileChange], unit: str | None, record: RunRecord | None) -> None:
-    """Write the files: keep what was there, mark the unit that reads them, then replace each.
+def apply(changes: list[FileChange], unit: str | None = None, run_id: str | None = None, sysctls: Mapping[str, str] | None = None) -> None:
+    """Write files: keep what was there, mark the unit that reads them, then replace each.
+
+    Args:
+        changes: the files.
+        unit: the unit that reads them, where one does.
+        run_id: the run under which to keep what was there; None keeps nothing.
+        sysctls: sysctls that are about to change, with the values that they have.
 
     Raises:
         NodeError: a file cannot be written. Those before it are written, the record knows them.
     """
-    if record:
+    if run_id and (changes or sysctls):
+        record = RunRecord(run_id)
         for change in changes:
             record.keep_file(change.path, change.before)
+        for name, value in (sysctls or {}).items():
+            record.keep_sysctl(name, value)
         if unit:
             record.add_unit(unit)
     for change in changes:

@@ -12,6 +12,11 @@ import tempfile
 class NodeError(Exception):
     """What the operator has to be told: which file or unit, what is wrong with it, what to do."""
 
+    def __init__(self, message: str, **result: object) -> None:
+        """Take the sentence, and what else belongs into the result of the module that fails of it."""
+        super().__init__(message)
+        self.result = result
+
 
 def read(path: str) -> str | None:
     """Return a file's text, None where there is none. Bytes that are not UTF-8 survive a later C(write).

@@ -53,20 +53,7 @@ options:
     description: For how many seconds without a break that has to be so before the wait ends.
     type: int
     default: 0
-attributes:
-  check_mode:
-    description: Reads only.
-    support: full
-  diff_mode:
-    description: Nothing changes.
-    support: none
-  platform:
-    description: Where the module runs.
-    support: full
-    platforms: posix
-requirements:
-  - Python 3.8 or later on the node, nothing else
-author: the kubekeel authors (@kubekeel)
+extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.reads]
 """
 
 EXAMPLES = r"""
@@ -144,7 +131,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import health, kube_api, microk8s
+from ansible_collections.kubekeel.ha.plugins.module_utils import health, kube_api, microk8s, node_module
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
 
 REQUEST_TIMEOUT = 4
@@ -230,10 +217,26 @@ def wait(module: AnsibleModule, credentials: kube_api.Credentials, expected: hea
         time.sleep(POLL)
 
 
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Do the module's work and return its result.
+
+    Raises:
+        NodeError: the operator has to know.
+    """
+    params = module.params
+    try:
+        renewed_after = {name: float(moment) for name, moment in params["renewed_after"].items()}
+    except (TypeError, ValueError) as error:
+        raise NodeError("renewed_after: a time in seconds of the Unix epoch is needed for each node") from error
+    expected = health.Expectation(params["expected_servers"], params["expected_agents"], renewed_after, params["ignore_nodes"])
+    answer = wait(module, kube_api.Credentials(params["kubeconfig"]), expected)
+    return {"changed": False, "msg": "; ".join(answer["reasons"]), **answer}
+
+
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
+    node_module.execute(
+        {
             "distribution": {"type": "str", "choices": ["auto", "microk8s"], "default": "auto"},
             "kubeconfig": {"type": "path", "default": microk8s.KUBECONFIG},
             "expected_servers": {"type": "list", "elements": "str"},
@@ -243,20 +246,8 @@ def main() -> None:
             "timeout": {"type": "int", "default": 0},
             "stable": {"type": "int", "default": 0},
         },
-        supports_check_mode=True,
+        run,
     )
-    params = module.params
-    try:
-        expected = health.Expectation(
-            params["expected_servers"],
-            params["expected_agents"],
-            {name: float(moment) for name, moment in params["renewed_after"].items()},
-            params["ignore_nodes"],
-        )
-        answer = wait(module, kube_api.Credentials(params["kubeconfig"]), expected)
-    except (NodeError, ValueError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(changed=False, msg="; ".join(answer["reasons"]), **answer)
 
 
 if __name__ == "__main__":

@@ -32,11 +32,10 @@ options:
     description: Folder of MicroK8s' argument files.
     type: path
     default: /var/snap/microk8s/current/args
-extends_documentation_fragment: [kubekeel.ha.run]
+extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.writes, kubekeel.ha.run]
 seealso:
   - module: kubekeel.ha.service_environment
   - module: kubekeel.ha.unit_restart
-author: the kubekeel authors (@kubekeel)
 """
 
 EXAMPLES = r"""
@@ -99,9 +98,16 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import kubelite_args, microk8s, node_change, node_files, settings, systemd
+from ansible_collections.kubekeel.ha.plugins.module_utils import (
+    kubelite_args,
+    microk8s,
+    node_change,
+    node_files,
+    node_module,
+    settings,
+    systemd,
+)
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
-from ansible_collections.kubekeel.ha.plugins.module_utils.run_record import RunRecord
 
 
 def wanted_flags(components: dict[str, Any]) -> dict[str, dict[str, str | None]]:
@@ -214,8 +220,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     for problem in problems:
         module.warn("{path}:{line}: '{text}': {why}".format(**problem))
     if files and not module.check_mode:
-        record = RunRecord(module.params["run_id"]) if module.params["run_id"] else None
-        node_change.apply(files, microk8s.KUBELITE, record)
+        node_change.apply(files, microk8s.KUBELITE, module.params["run_id"])
     return {
         "changed": bool(files),
         "changes": [change.as_result() for change in changes],
@@ -228,19 +233,15 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
+    node_module.execute(
+        {
             "distribution": {"type": "str", "choices": ["auto", "microk8s"], "default": "auto"},
             "components": {"type": "dict", "required": True},
             "microk8s_args_dir": {"type": "path", "default": microk8s.ARGS_DIR},
             "run_id": {"type": "str"},
         },
-        supports_check_mode=True,
+        run,
     )
-    try:
-        module.exit_json(**run(module))
-    except NodeError as error:
-        module.fail_json(msg=str(error))
 
 
 if __name__ == "__main__":

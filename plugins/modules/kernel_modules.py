@@ -21,8 +21,7 @@ options:
     description: The file. It names these modules and no others.
     type: path
     default: /etc/modules-load.d/kubekeel.conf
-extends_documentation_fragment: [kubekeel.ha.run]
-author: the kubekeel authors (@kubekeel)
+extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.writes, kubekeel.ha.run]
 """
 
 EXAMPLES = r"""
@@ -50,9 +49,8 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files
+from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, node_module
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
-from ansible_collections.kubekeel.ha.plugins.module_utils.run_record import RunRecord
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -72,7 +70,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             code, _dummy, err = module.run_command(["modprobe", name])
             if code:
                 raise NodeError("the kernel module %s cannot be loaded: %s" % (name, err.strip()))
-        node_change.apply(files, None, RunRecord(module.params["run_id"]) if module.params["run_id"] and files else None)
+        node_change.apply(files, run_id=module.params["run_id"])
     changes = [
         node_change.Change("kernel module", name, None if name in missing else "loaded", "loaded, also at boot", path).as_result()
         for name in wanted
@@ -83,18 +81,14 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
+    node_module.execute(
+        {
             "modules": {"type": "list", "elements": "str", "required": True},
             "path": {"type": "path", "default": "/etc/modules-load.d/kubekeel.conf"},
             "run_id": {"type": "str"},
         },
-        supports_check_mode=True,
+        run,
     )
-    try:
-        module.exit_json(**run(module))
-    except NodeError as error:
-        module.fail_json(msg=str(error))
 
 
 if __name__ == "__main__":

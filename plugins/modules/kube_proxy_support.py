@@ -23,20 +23,7 @@ options:
     description: The scheduler of mode V(ipvs), such as V(rr).
     type: str
     default: rr
-attributes:
-  check_mode:
-    description: Reads only.
-    support: full
-  diff_mode:
-    description: Nothing changes.
-    support: none
-  platform:
-    description: Where the module runs.
-    support: full
-    platforms: posix
-requirements:
-  - Python 3.8 or later on the node, nothing else
-author: the kubekeel authors (@kubekeel)
+extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.reads]
 """
 
 EXAMPLES = r"""
@@ -71,10 +58,10 @@ packages:
 import os
 import platform
 import shutil
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import microk8s, node_files, proxy_mode
-from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
+from ansible_collections.kubekeel.ha.plugins.module_utils import microk8s, node_files, node_module, proxy_mode
 from ansible_collections.kubekeel.ha.plugins.module_utils.release import parse_release
 
 # sudo may hand over a PATH without the folders of administration.
@@ -108,23 +95,32 @@ def read_node(module: AnsibleModule) -> proxy_mode.Node:
     return proxy_mode.Node(microk8s.release(), parse_release(kernel), kernel_modules(kernel), tools, nft)
 
 
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Do the module's work and return its result.
+
+    Raises:
+        NodeError: the operator has to know.
+    """
+    support = proxy_mode.check(module.params["mode"], module.params["scheduler"], read_node(module))
+    for warning in support.warnings:
+        module.warn(warning)
+    return {
+        "changed": False,
+        "supported": not support.reasons,
+        "reasons": support.reasons,
+        "modules": support.modules,
+        "packages": support.packages,
+    }
+
+
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
+    node_module.execute(
+        {
             "mode": {"type": "str", "choices": list(proxy_mode.MODES), "required": True},
             "scheduler": {"type": "str", "default": "rr"},
         },
-        supports_check_mode=True,
-    )
-    try:
-        support = proxy_mode.check(module.params["mode"], module.params["scheduler"], read_node(module))
-    except NodeError as error:
-        module.fail_json(msg=str(error))
-    for warning in support.warnings:
-        module.warn(warning)
-    module.exit_json(
-        changed=False, supported=not support.reasons, reasons=support.reasons, modules=support.modules, packages=support.packages
+        run,
     )
 
 

@@ -17,18 +17,7 @@ options:
     description: The text.
     type: str
     required: true
-attributes:
-  check_mode:
-    description: Prints in check mode, too.
-    support: full
-  diff_mode:
-    description: Nothing changes.
-    support: none
-  platform:
-    description: Where the action runs.
-    support: full
-    platforms: posix
-author: the kubekeel authors (@kubekeel)
+extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.reads]
 """
 
 EXAMPLES = r"""

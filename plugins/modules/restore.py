@@ -18,20 +18,7 @@ options:
     description: The run, as it was given to the modules that changed the node.
     type: str
     required: true
-attributes:
-  check_mode:
-    description: Says what would change and changes nothing.
-    support: full
-  diff_mode:
-    description: Shows what changes.
-    support: full
-  platform:
-    description: Where the module runs.
-    support: full
-    platforms: posix
-requirements:
-  - Python 3.8 or later on the node, nothing else
-author: the kubekeel authors (@kubekeel)
+extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.writes]
 """
 
 EXAMPLES = r"""
@@ -56,8 +43,7 @@ restart:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, sysctl_files, systemd
-from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
+from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, node_module, sysctl_files, systemd
 from ansible_collections.kubekeel.ha.plugins.module_utils.run_record import RunRecord
 
 
@@ -81,7 +67,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     units = [unit for unit in record.units if not systemd.must_restart(module, unit)]
     if files and not module.check_mode:
         units = record.begin_restore(units)
-        node_change.apply(files, None, None)
+        node_change.apply(files)
         for unit in record.units:
             (systemd.mark_changed if unit in units else systemd.forget_change)(unit)
         module.run_command(["systemctl", "daemon-reload"], check_rc=True)
@@ -95,11 +81,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec={"run_id": {"type": "str", "required": True}}, supports_check_mode=True)
-    try:
-        module.exit_json(**run(module))
-    except NodeError as error:
-        module.fail_json(msg=str(error))
+    node_module.execute({"run_id": {"type": "str", "required": True}}, run)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,9 @@ options:
     description: File name of the drop-in. The later it sorts, the less can override it.
     type: str
     default: 90-kubekeel.conf
-extends_documentation_fragment: [kubekeel.ha.run]
+extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.writes, kubekeel.ha.run]
 seealso:
   - module: kubekeel.ha.unit_restart
-author: the kubekeel authors (@kubekeel)
 """
 
 EXAMPLES = r"""
@@ -65,9 +64,8 @@ import shlex
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, systemd, unit_environment
+from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, node_module, systemd, unit_environment
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
-from ansible_collections.kubekeel.ha.plugins.module_utils.run_record import RunRecord
 
 FOLDER = "/etc/systemd/system"
 
@@ -120,8 +118,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         effective.update((key, value) for key, value in wanted.items() if value is not None)
     elif files:
         node_files.make_folder(os.path.dirname(path), 0o755)
-        record = RunRecord(module.params["run_id"]) if module.params["run_id"] else None
-        node_change.apply(files, name, record)
+        node_change.apply(files, name, module.params["run_id"])
         module.run_command(["systemctl", "daemon-reload"], check_rc=True)
         effective = unit_variables(module, unit)
     for key, value in wanted.items():
@@ -138,19 +135,15 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
+    node_module.execute(
+        {
             "unit": {"type": "str", "default": "snap.microk8s.daemon-kubelite"},
             "environment": {"type": "dict", "required": True},
             "dropin": {"type": "str", "default": "90-kubekeel.conf"},
             "run_id": {"type": "str"},
         },
-        supports_check_mode=True,
+        run,
     )
-    try:
-        module.exit_json(**run(module))
-    except NodeError as error:
-        module.fail_json(msg=str(error))
 
 
 if __name__ == "__main__":

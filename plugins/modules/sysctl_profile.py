@@ -24,8 +24,7 @@ options:
       - Of several files that set the same sysctl the one counts whose name sorts last.
     type: path
     default: /etc/sysctl.d/99-zz-kubekeel.conf
-extends_documentation_fragment: [kubekeel.ha.run]
-author: the kubekeel authors (@kubekeel)
+extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.writes, kubekeel.ha.run]
 """
 
 EXAMPLES = r"""
@@ -68,9 +67,8 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, sysctl_files
+from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, node_module, sysctl_files
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
-from ansible_collections.kubekeel.ha.plugins.module_utils.run_record import RunRecord
 
 
 def runtime_value(name: str) -> str:
@@ -146,11 +144,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     files = [node_change.FileChange(path, text, rendered)] if rendered != text else []
     stale = [name for name in wanted if runtime[name] != wanted[name]]
     if not module.check_mode:
-        record = RunRecord(module.params["run_id"]) if module.params["run_id"] and (files or stale) else None
-        if record:
-            for name in stale:
-                record.keep_sysctl(name, runtime[name])
-        node_change.apply(files, None, record)
+        node_change.apply(files, run_id=module.params["run_id"], sysctls={name: runtime[name] for name in stale})
         for name in stale:
             set_runtime_value(name, wanted[name])
     shown = ["%s = %s (running kernel)\n" % (name, runtime[name]) for name in stale]
@@ -170,18 +164,14 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
+    node_module.execute(
+        {
             "settings": {"type": "dict", "required": True},
             "path": {"type": "path", "default": "/etc/sysctl.d/99-zz-kubekeel.conf"},
             "run_id": {"type": "str"},
         },
-        supports_check_mode=True,
+        run,
     )
-    try:
-        module.exit_json(**run(module))
-    except NodeError as error:
-        module.fail_json(msg=str(error))
 
 
 if __name__ == "__main__":

@@ -41,13 +41,7 @@ attributes:
   diff_mode:
     description: A restart has no diff.
     support: none
-  platform:
-    description: Where the module runs.
-    support: full
-    platforms: posix
-requirements:
-  - Python 3.8 or later on the node, nothing else
-author: the kubekeel authors (@kubekeel)
+extends_documentation_fragment: [kubekeel.ha.attributes]
 """
 
 EXAMPLES = r"""
@@ -82,9 +76,10 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import systemd, unit_log
+from ansible_collections.kubekeel.ha.plugins.module_utils import node_module, systemd, unit_log
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
 
 STATE = ("ActiveState", "MainPID", "NRestarts")
@@ -97,7 +92,7 @@ def answers(url: str) -> bool:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
-        with urllib.request.urlopen(url, timeout=2, context=context):  # noqa: S310 - main() takes https only
+        with urllib.request.urlopen(url, timeout=2, context=context):  # noqa: S310 - run() takes https only
             return True
     except urllib.error.HTTPError as error:
         return error.code in (401, 403)
@@ -138,42 +133,47 @@ def log_since(module: AnsibleModule, unit: str, start: float) -> list[str]:
 
 
 def restart(module: AnsibleModule, unit: str) -> dict[str, str]:
-    """Restart one unit and return its entry of the result. Ends the module where the unit does not stay up.
+    """Restart one unit and return its entry of the result.
 
     Raises:
-        NodeError: there is no such unit.
+        NodeError: there is no such unit, or it does not stay up.
     """
     before = after = systemd.show(module, unit, "ExecMainStartTimestamp")["ExecMainStartTimestamp"]
     if not module.check_mode:
         start = time.time()
-        code, _dummy, err = module.run_command(["systemctl", "restart", unit])
+        code, _out, err = module.run_command(["systemctl", "restart", unit])
         why = err.strip() if code else watch(module, unit)
         if why:
             log = log_since(module, unit, start)
-            module.fail_json(msg="%s did not stay up: %s. It logged:\n%s" % (unit, why, "\n".join(log)), log=log)
+            raise NodeError("%s did not stay up: %s. It logged:\n%s" % (unit, why, "\n".join(log)), log=log)
         after = systemd.show(module, unit, "ExecMainStartTimestamp")["ExecMainStartTimestamp"]
     return {"name": unit, "before": before, "started": after}
 
 
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Do the module's work and return its result.
+
+    Raises:
+        NodeError: the operator has to know.
+    """
+    if module.params["ready_url"] and not module.params["ready_url"].startswith("https://"):
+        raise NodeError("ready_url: an address that begins with https:// is needed")
+    asked = time.time()
+    units = [restart(module, unit) for unit in module.params["units"]]
+    return {"changed": bool(units), "units": units, "restarted_at": asked}
+
+
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
+    node_module.execute(
+        {
             "units": {"type": "list", "elements": "str", "required": True},
             "watch": {"type": "int", "default": 8},
             "ready_url": {"type": "str"},
             "timeout": {"type": "int", "default": 120},
         },
-        supports_check_mode=True,
+        run,
     )
-    if module.params["ready_url"] and not module.params["ready_url"].startswith("https://"):
-        module.fail_json(msg="ready_url: an address that begins with https:// is needed")
-    asked = time.time()
-    try:
-        units = [restart(module, unit) for unit in module.params["units"]]
-    except NodeError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(changed=bool(units), units=units, restarted_at=asked)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,122 @@
+"""``up`` and ``down``."""
+
+import contextlib
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from . import binaries, common, distributions, image, inventory, podman, readiness, requirements, state, workload
+from .api import ApiError
+from .archive import pack
+from .binaries import KubeBinaries
+from .cache import Cache
+from .console import Steps
+from .distribution import Distribution
+from .errors import LabError
+from .readiness import Cluster
+from .secrets import Secrets
+from .state import State
+from .topology import Node, Topology, check_request, plan
+
+KUBE_MOUNT = "/opt/kubekeel-lab/kube"
+KUBECTL_MOUNT = "/opt/kubekeel-lab/kubectl"
+
+
+def build(cache: Cache, steps: Steps) -> KubeBinaries:
+    """Fill the caches.
+
+    Raises:
+        LabError: a package is missing or a build failed
+    """
+    needed = [*requirements.TO_RUN]
+    if binaries.needs_build(cache):
+        needed += requirements.TO_BUILD_KUBERNETES
+    requirements.require(needed, "The lab")
+    podman.require_podman()
+    kube = binaries.kube_binaries(cache, steps)
+    image.node_image(cache, steps)
+    return kube
+
+
+def up(cache: Cache, steps: Steps, *, lab: str, distribution_name: str, servers: int, agents: int, inventory_folder: Path) -> State:
+    """Make a cluster and return when it serves; what stands under that name is replaced.
+
+    Raises:
+        LabError: with the node and the unit that failed, and its last words
+    """
+    check_request(lab, servers, agents)
+    chosen = distributions.find(distribution_name)
+    if inventory_folder.exists() and any(inventory_folder.iterdir()) and not inventory.is_ours(inventory_folder):
+        raise LabError(f"{inventory_folder} is not the lab's own; choose another with --inventory")
+    kube = build(cache, steps)
+    with cache.lock(f"lab-{lab}"):
+        remove(cache, lab, inventory_folder)
+        with steps.step("make keys and a network"):
+            with cache.lock("network"):
+                subnet = podman.create_network(lab)
+            topology = plan(lab, subnet, servers, agents)
+            secrets = Secrets.create(topology)
+            made = State(cache.state(lab), topology, chosen.name, kube.version, inventory_folder.resolve(), chosen.api_port)
+            made.write(secrets)
+        with steps.step(f"start {len(topology.nodes)} nodes"), cache.lock("network"), podman.host_forwarding_kept():
+            start_nodes(topology, chosen, secrets, kube)
+        wait(steps, Cluster(topology, chosen, made.apis(made.administrator())))
+        inventory.write(made)
+    return made
+
+
+def start_nodes(topology: Topology, chosen: Distribution, secrets: Secrets, kube: KubeBinaries) -> None:
+    """Create, fill and start all containers side by side."""
+    mounts = {kube.folder: KUBE_MOUNT, kube.kubectl: KUBECTL_MOUNT}
+
+    def start(node: Node) -> None:
+        podman.create_node(node, image.NODE_IMAGE, f"/{common.INIT}", mounts)
+        files = [
+            *common.entries(topology, node, chosen, secrets),
+            *chosen.entries(topology, node, secrets, kube.version),
+        ]
+        podman.copy_in(node.container, pack(files, time.time()))
+        podman.start(node.container)
+
+    with ThreadPoolExecutor(len(topology.nodes)) as pool:
+        list(pool.map(start, topology.nodes))
+
+
+def wait(steps: Steps, cluster: Cluster) -> None:
+    """Wait until the cluster serves, step by step."""
+
+    def workload_missing() -> list[str]:
+        api = cluster.apis[cluster.topology.servers[0].name]
+        try:
+            for path, body in workload.objects(len(cluster.topology.nodes), cluster.distribution.web_address):
+                api.ensure(path, body)
+        except ApiError as error:
+            return [str(error)]
+        return []
+
+    for title, missing in (
+        ("wait for the API servers", lambda: readiness.unready_servers(cluster)),
+        ("deploy the web workload", workload_missing),
+        ("wait for the nodes to be Ready", lambda: readiness.unready_nodes(cluster)),
+        ("wait for a web pod on each node", lambda: readiness.nodes_without_web(cluster)),
+        ("wait for the Service to answer on each node", lambda: readiness.unserved(cluster)),
+        ("count the datastore's voters", lambda: readiness.missing_voters(cluster)),
+    ):
+        with steps.step(title):
+            readiness.wait_until(missing, title, cluster)
+
+
+def remove(cache: Cache, lab: str, inventory_folder: Path) -> None:
+    """Remove every trace of a lab but the caches, also of one that never came up.
+
+    Raises:
+        LabError: podman would not let something go
+    """
+    folders = {inventory_folder}
+    # A half-finished lab has no readable state; podman's labels still know its parts.
+    with contextlib.suppress(LabError):
+        folders.add(state.load(cache, lab).inventory)
+    podman.remove_lab(lab)
+    state.remove(cache, lab)
+    for folder in folders:
+        inventory.remove(folder)

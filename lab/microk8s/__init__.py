@@ -1,0 +1,5 @@
+"""A cluster laid out as MicroK8s lays itself out."""
+
+from .distribution import MicroK8s
+
+__all__ = ["MicroK8s"]
