@@ -31,7 +31,7 @@ setup: $(VENV)/complete ## Install what kubekeel and its tests need, in a virtua
 	@ln -sfn ../../.. .collections/ansible_collections/kubekeel/ha
 
 $(VENV)/complete:
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'Installing python3-venv'; apt-get install -qq --no-install-recommends python3-venv; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'Installing python3-venv'; apt-get update -qq && apt-get install -qq --no-install-recommends python3-venv; }
 	@echo 'Installing Python packages into $(VENV)'
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(VENV)/bin/pip install --quiet --no-deps --disable-pip-version-check -r $(LOCK)

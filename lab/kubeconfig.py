@@ -1,13 +1,14 @@
 """Kubeconfig files."""
 
 import base64
-import json
+
+import yaml
 
 from .pki import Pair
 
 
 def kubeconfig(server: str, authority: bytes, user: str, pair: Pair) -> bytes:
-    """Return a kubeconfig with everything inside (JSON, which is YAML too).
+    """Return a kubeconfig with everything inside, in the form in which MicroK8s and K3s write theirs.
 
     ``server`` is the API server's URL, ``authority`` the certificate of its authority in PEM.
     """
@@ -23,4 +24,4 @@ def kubeconfig(server: str, authority: bytes, user: str, pair: Pair) -> bytes:
         "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": user}}],
         "current-context": "lab",
     }
-    return json.dumps(document, indent=1).encode() + b"\n"
+    return yaml.safe_dump(document, sort_keys=False).encode()

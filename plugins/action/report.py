@@ -21,4 +21,4 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         _dummy, arguments = self.validate_argument_spec({"text": {"type": "str", "required": True}})
         self._display.display("\n" + arguments["text"].rstrip("\n"))
-        return dict(result, changed=False, failed=False)
+        return dict(result, changed=False, failed=False, msg=arguments["text"])

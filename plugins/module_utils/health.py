@@ -12,6 +12,10 @@ from typing import Any, Mapping, Sequence
 LEASE_DURATION = 40
 """A kubelet's Lease in seconds, where it does not say (kubelet configuration, nodeLeaseDurationSeconds)."""
 
+SERVER_LABEL = "node.kubernetes.io/microk8s-controlplane"
+CLOCK_SKEW = 5
+"""Seconds by which a Lease may lie in the future before the clocks are to blame."""
+
 _MEMBER = re.compile(r"-\s*address:\s*(?P<address>\S+)\s+role:\s*(?P<role>\w+)")
 _TIME = "%Y-%m-%dT%H:%M:%S"
 
@@ -83,6 +87,16 @@ def _ready(node: Mapping[str, Any]) -> str:
     return next((str(one["status"]) for one in conditions if one["type"] == "Ready"), "Unknown")
 
 
+def _is_server(node: Mapping[str, Any], hosts: Sequence[str]) -> bool:
+    """MicroK8s labels its servers; a cluster of one lists 127.0.0.1 for its member, and addresses may differ."""
+    return SERVER_LABEL in node["metadata"].get("labels", {}) or _internal_ip(node) in hosts
+
+
+def _named(entry: str, node: Mapping[str, Any]) -> bool:
+    """Tell whether an inventory means this node: by its name, the first part of it, or its address."""
+    return entry in (node["name"], node["address"]) or entry.split(".")[0] == node["name"].split(".")[0]
+
+
 def read_nodes(seen: Observation) -> list[dict[str, Any]]:
     """Return name, address, role, readiness and age of the Lease (seconds, None without one) of every node."""
     leases = {lease["metadata"]["name"]: lease["spec"] for lease in seen.leases}
@@ -96,7 +110,7 @@ def read_nodes(seen: Observation) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "address": _internal_ip(node),
-                "role": "server" if _internal_ip(node) in hosts else "agent",
+                "role": "server" if _is_server(node, hosts) else "agent",
                 "ready": _ready(node) == "True",
                 "lease_age": None if renewed is None else round(seen.now - renewed, 1),
                 "lease_expired": renewed is None or seen.now - renewed > lease.get("leaseDurationSeconds", LEASE_DURATION),
@@ -112,6 +126,8 @@ def _node_reasons(node: Mapping[str, Any], seen: Observation, expected: Expectat
     if node["lease_expired"]:
         since = "it has no Lease" if age is None else "its Lease was last renewed %d s ago" % age
         return ["node %s says Ready, but %s: its kubelet does not reach the API (canonical/k8s-dqlite#364)" % (name, since)]
+    if age < -CLOCK_SKEW:
+        return ["the clock of node %s is %d s ahead of this one: set the time on both" % (name, -age)]
     restarted = expected.renewed_after.get(name)
     if restarted is not None and seen.now - age < restarted:
         return ["the kubelet of node %s has not renewed its Lease since its restart" % name]
@@ -119,20 +135,25 @@ def _node_reasons(node: Mapping[str, Any], seen: Observation, expected: Expectat
 
 
 def _inventory_reasons(nodes: Sequence[Mapping[str, Any]], expected: Expectation) -> list[str]:
-    if not nodes or expected.servers is None:
+    if not nodes:
         return []
-    servers = sorted(node["name"] for node in nodes if node["role"] == "server")
-    others = {node["name"] for node in nodes} - set(servers)
-    unknown = sorted(set(expected.servers) - set(servers))
-    missing = sorted(set(servers) - set(expected.servers))
+    servers = [node for node in nodes if node["role"] == "server"]
+    agents = [node for node in nodes if node["role"] != "server"]
+    known = expected.servers
+    unknown = [entry for entry in known or () if not any(_named(entry, node) for node in servers)]
+    missing = [node["name"] for node in servers if known is not None and not any(_named(entry, node) for entry in known)]
+    strangers = [entry for entry in expected.agents if not any(_named(entry, node) for node in agents)]
     reasons = []
     if unknown:
-        reasons.append("the inventory's servers %s are no servers of this cluster, which are %s" % (", ".join(unknown), ", ".join(servers)))
+        names = ", ".join(node["name"] for node in servers)
+        reasons.append("the inventory's servers %s are no servers of this cluster, which are %s" % (", ".join(unknown), names))
     if missing:
         reasons.append("the cluster's servers %s are missing in the inventory" % ", ".join(missing))
-    strangers = sorted(set(expected.agents) - others)
     if strangers:
         reasons.append("the inventory's agents %s are no agents of this cluster" % ", ".join(strangers))
+    unheard = sorted(set(expected.renewed_after) - {node["name"] for node in nodes})
+    if unheard:
+        reasons.append("there is no node %s: set kubekeel_node_name where it differs from the host name" % ", ".join(unheard))
     return reasons
 
 
@@ -142,7 +163,7 @@ def _quorum_reasons(seen: Observation, spare: int) -> list[str]:
         return ["the datastore lists no members: it has no leader"]
     if spare < 1:
         down = [member.host for member in voters if seen.readyz.get(member.host)]
-        state = "%s down" % ", ".join(down) if down else "all up"
+        state = "%s down" % ", ".join(down) if down else "all up; join servers until there are three"
         return ["no server may be lost: %d voters (%s), %d needed" % (len(voters), state, len(voters) // 2 + 1)]
     return []
 
@@ -157,7 +178,10 @@ def evaluate(seen: Observation, expected: Expectation) -> dict[str, Any]:
     spare = len(up) - (len(voters) // 2 + 1)
     nodes = read_nodes(seen)
     problems = list(seen.errors)
-    problems += ["the API server of %s is not ready: %s" % (host, why) for host, why in sorted(seen.readyz.items()) if why]
+    ignored = {node["address"] for node in nodes if node["name"] in expected.ignore}
+    problems += [
+        "the API server of %s is not ready: %s" % (host, why) for host, why in sorted(seen.readyz.items()) if why and host not in ignored
+    ]
     for node in nodes:
         if node["name"] not in expected.ignore:
             problems += _node_reasons(node, seen, expected)

@@ -44,9 +44,22 @@ class Credentials:
         authority = _data(text, "certificate-authority")
         if authority is None:
             raise NodeError("%s names no certificate authority" % kubeconfig)
+        try:
+            self._read(text, authority)
+        except (ssl.SSLError, ValueError) as error:
+            raise NodeError("%s holds certificates or keys that cannot be read: %s" % (kubeconfig, error)) from error
+        if not self.has_certificate and not self.token:
+            raise NodeError("%s holds neither a client certificate nor a token" % kubeconfig)
+
+    def _read(self, text: str, authority: str) -> None:
         self.context = ssl.create_default_context(cadata=authority)
+        # The authority that MicroK8s makes has no key usage, which Python 3.13 would refuse (canonical/microk8s#4864).
+        self.context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        server = re.search(r":(\d+)/?$", _field(text, "server") or "")
+        self.port = int(server.group(1)) if server else 443
         certificate, key = _data(text, "client-certificate"), _data(text, "client-key")
         self.token = _field(text, "token")
+        self.has_certificate = bool(certificate and key)
         if certificate and key:
             with ExitStack() as stack:
                 # ssl reads the pair from files only.
@@ -57,12 +70,10 @@ class Credentials:
                     file.flush()
                     paths.append(file.name)
                 self.context.load_cert_chain(*paths)
-        elif not self.token:
-            raise NodeError("%s holds neither a client certificate nor a token" % kubeconfig)
 
 
 def _field(text: str, name: str) -> str | None:
-    """Return a field of a kubeconfig, which is YAML or JSON; a node has no parser for YAML."""
+    """Return a field of a kubeconfig, whose keys stand on lines of their own; a node has no parser for YAML."""
     found = re.search(r"^[\s\"'-]*%s[\"']?:\s*[\"']?([^\s\"',]+)" % name, text, re.MULTILINE)
     return found.group(1) if found else None
 
@@ -87,20 +98,19 @@ class _Connection(http.client.HTTPSConnection):
         self.sock = self._tls.wrap_socket(plain, server_hostname=CERTIFICATE_NAME)
 
 
-def get(credentials: Credentials, host: str, port: int, path: str, timeout: float) -> str:
+def get(credentials: Credentials, host: str, path: str, timeout: float) -> str:
     """Return the body of a successful GET.
 
     Args:
-        credentials: who asks.
+        credentials: who asks, and the port that every server listens at.
         host: address of the server, IPv6 without brackets.
-        port: of the API server.
         path: with a leading slash.
         timeout: for each step of the exchange, in seconds.
 
     Raises:
         ApiError: no answer, or another one than 200.
     """
-    connection = _Connection(host, port, timeout, credentials.context)
+    connection = _Connection(host, credentials.port, timeout, credentials.context)
     headers = {"Authorization": "Bearer " + credentials.token} if credentials.token else {}
     try:
         connection.request("GET", path, headers=headers)
@@ -117,13 +127,13 @@ def get(credentials: Credentials, host: str, port: int, path: str, timeout: floa
     return body
 
 
-def get_json(credentials: Credentials, host: str, port: int, path: str, timeout: float) -> Any:
+def get_json(credentials: Credentials, host: str, path: str, timeout: float) -> Any:
     """Return the decoded body of a successful GET.
 
     Raises:
         ApiError: no answer, another one than 200, or no JSON.
     """
     try:
-        return json.loads(get(credentials, host, port, path, timeout))
+        return json.loads(get(credentials, host, path, timeout))
     except ValueError as error:
         raise ApiError("%s gives no JSON" % path) from error

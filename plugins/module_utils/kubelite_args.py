@@ -76,9 +76,9 @@ class ArgsFile:
     stray: tuple[Argument, ...]
     """Arguments that are neither a flag nor a flag's value."""
 
-    def occurrences(self, name: str) -> list[str | None]:
-        """Return the values of every occurrence, in order."""
-        return [flag.value for flag in self.flags if flag.name == name]
+    def occurrences(self, name: str) -> list[str]:
+        """Return every occurrence as it is written, in order."""
+        return [" ".join(argument.text for argument in flag.arguments) for flag in self.flags if flag.name == name]
 
     def last(self, name: str) -> Flag | None:
         """Return the occurrence that counts, or None."""
@@ -107,9 +107,10 @@ def _takes(argument: Argument) -> bool:
     """Tell whether this argument is the value of a flag that stands before it without C(=).
 
     pflag knows each flag's type, a file does not show it. What does not look like a flag is a value: nothing else
-    could stand there in a file that works. A negative number is one as well (C(--oom-score-adj -999)).
+    could stand there in a file that works. A negative number is one as well (C(--oom-score-adj -999)). An empty
+    argument is none: it comes of two spaces, and every component but the kubelet overlooks it.
     """
-    return not argument.text.startswith("-") or bool(_NEGATIVE_NUMBER.match(argument.text))
+    return bool(argument.text) and (not argument.text.startswith("-") or bool(_NEGATIVE_NUMBER.match(argument.text)))
 
 
 def parse(text: str) -> ArgsFile:
@@ -161,7 +162,7 @@ def problems(parsed: ArgsFile, component: str) -> list[Problem]:
             continue
         if flag.value in ("true", "false"):
             found.append((flag.arguments[1], "a boolean flag takes its value with '=' only: --%s=%s" % (flag.name, flag.value)))
-        elif not flag.value or flag.value.startswith("#"):
+        elif flag.value and flag.value.startswith("#"):
             found.append((flag.arguments[1], "--%s takes '%s' for its value" % (flag.name, flag.value)))
     unique = {argument.line: Problem(argument.line + 1, parsed.lines[argument.line].strip(), why) for argument, why in reversed(found)}
     return [unique[line] for line in sorted(unique)]

@@ -19,7 +19,6 @@ KUBELITE = "snap.microk8s.daemon-kubelite"
 SNAP_YAML = "/snap/microk8s/current/meta/snap.yaml"
 WORKER_LOCK = DATA + "/var/lock/clustered.lock"
 """There on a node that joined as a worker: its control plane's argument files are not read."""
-API_PORT = 16443
 
 _VERSION = re.compile(r"^version:\s*['\"]?(\S+?)['\"]?\s*$", re.MULTILINE)
 

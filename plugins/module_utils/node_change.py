@@ -5,10 +5,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Mapping
+from typing import TYPE_CHECKING, Mapping
 
 from ansible_collections.kubekeel.ha.plugins.module_utils import node_files, settings, systemd
 from ansible_collections.kubekeel.ha.plugins.module_utils.run_record import RunRecord
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
 
 
 @dataclass(frozen=True)
@@ -46,33 +49,61 @@ class FileChange:
         }
 
 
-def apply(changes: list[FileChange], unit: str | None = None, run_id: str | None = None, sysctls: Mapping[str, str] | None = None) -> None:
-    """Write files: keep what was there, mark the unit that reads them, then replace each.
+def keep(run_id: str | None, changes: list[FileChange], unit: str | None = None, sysctls: Mapping[str, str] | None = None) -> None:
+    """Keep what is there under a run, before it changes; without a run keep nothing.
 
     Args:
+        run_id: the run.
         changes: the files.
         unit: the unit that reads them, where one does.
-        run_id: the run under which to keep what was there; None keeps nothing.
         sysctls: sysctls that are about to change, with the values that they have.
 
     Raises:
-        NodeError: a file cannot be written. Those before it are written, the record knows them.
+        NodeError: the record cannot be written.
     """
-    if run_id and (changes or sysctls):
-        record = RunRecord(run_id)
-        for change in changes:
-            record.keep_file(change.path, change.before)
-        for name, value in (sysctls or {}).items():
-            record.keep_sysctl(name, value)
-        if unit:
-            record.add_unit(unit)
+    if not run_id or not (changes or sysctls):
+        return
+    record = RunRecord(run_id)
     for change in changes:
-        if unit:
-            systemd.mark_changed(unit)
+        record.keep_file(change.path, change.before)
+    for name, value in (sysctls or {}).items():
+        record.keep_sysctl(name, value)
+    if unit:
+        record.add_unit(unit)
+
+
+def write(changes: list[FileChange]) -> None:
+    """Replace or remove files.
+
+    Raises:
+        NodeError: a file cannot be written. Those before it are.
+    """
+    for change in changes:
         if change.after is None:
             node_files.remove(change.path)
         else:
             node_files.write(change.path, change.after)
-    if unit and changes:
+
+
+def apply(module: AnsibleModule, changes: list[FileChange], unit: str) -> None:
+    """Change files that a unit reads: keep what was there, mark the unit, replace them.
+
+    Raises:
+        NodeError: a file cannot be written. Those before it are, and the record knows them.
+    """
+    run_id = module.params["run_id"]
+    adopt(module, unit)
+    keep(run_id, changes, unit)
+    if changes:
+        systemd.mark_changed(module, unit, run_id)
+        write(changes)
         # Again, for a process that started by itself between the first mark and the last file.
-        systemd.mark_changed(unit)
+        systemd.mark_changed(module, unit, run_id)
+
+
+def adopt(module: AnsibleModule, unit: str) -> None:
+    """Where an earlier run broke off before the unit restarted, this run is the one that takes it back if need be."""
+    run_id = module.params["run_id"]
+    earlier = [run for run in systemd.pending_runs(module, unit) or [] if run != run_id]
+    if run_id and earlier:
+        RunRecord(run_id).adopt(earlier, unit)

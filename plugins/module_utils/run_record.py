@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from typing import Any
+from typing import Any, Iterable
 
 from ansible_collections.kubekeel.ha.plugins.module_utils import node_files
 
@@ -22,7 +22,7 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class RunRecord:
     """The record of one run on this node."""
 
-    def __init__(self, run_id: str, runs: str = RUNS) -> None:
+    def __init__(self, run_id: str, runs: str | None = None) -> None:
         """Open the record of a run, or begin it.
 
         Raises:
@@ -30,12 +30,16 @@ class RunRecord:
         """
         if not _RUN_ID.fullmatch(run_id):
             raise node_files.NodeError("run_id %r: letters, digits, '.', '_' and '-' are allowed" % run_id)
-        self.folder = os.path.join(runs, run_id)
+        self.folder = os.path.join(runs or RUNS, run_id)
         self._path = os.path.join(self.folder, "record.json")
         text = node_files.read(self._path)
         self.known = text is not None
-        data: dict[str, Any] = json.loads(text) if text else {"run_id": run_id, "units": [], "entries": []}
-        self._data = data
+        self._data: dict[str, Any] = {"run_id": run_id, "units": [], "entries": [], "adopted": []}
+        if text is not None:
+            try:
+                self._data.update(**json.loads(text))
+            except (TypeError, ValueError) as error:
+                raise node_files.NodeError("%s is damaged: %s. Nothing was taken back" % (self._path, error)) from error
 
     @property
     def entries(self) -> list[dict[str, Any]]:
@@ -67,6 +71,19 @@ class RunRecord:
         """Note that this unit has to restart after the run, and after it was taken back."""
         if unit not in self._data["units"]:
             self._data["units"].append(unit)
+            self._save()
+
+    @property
+    def adopted(self) -> list[str]:
+        """Earlier runs that broke off before their units restarted, oldest first: this run puts them into force."""
+        return list(self._data["adopted"])
+
+    def adopt(self, runs: Iterable[str], unit: str) -> None:
+        """Note that this run puts the changes of earlier ones into force, when it restarts C(unit)."""
+        new = [run for run in runs if run not in self._data["adopted"]]
+        if new:
+            self._data["adopted"].extend(new)
+            self.add_unit(unit)
             self._save()
 
     def begin_restore(self, units: list[str]) -> list[str]:

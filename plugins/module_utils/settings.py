@@ -74,7 +74,7 @@ SETTINGS: dict[str, Setting] = {
         (CONTROLLER_MANAGER,),
     ),
     "node-status-update-frequency": Setting(
-        "several heartbeats have to fit into the grace period, or a hiccup makes a healthy node NotReady",
+        "how soon a kubelet sees that its own node is not well (the sign of life is its Lease, every 10 s)",
         "kubernetes.io, kubelet reference",
         (KUBELET,),
     ),

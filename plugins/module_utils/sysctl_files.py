@@ -1,4 +1,4 @@
-"""What the files of sysctl.d say, and which of them counts at the next boot (sysctl.d(5)). Reads no file."""
+"""What the files of sysctl.d say, and which of them counts at the next boot (sysctl.d(5))."""
 
 # Copyright (c) 2026 the kubekeel authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)

@@ -1,6 +1,6 @@
 """Units of systemd: what they are doing, and which of them still run with settings from before a change.
 
-A change leaves a mark in C(/run/kubekeel): the monotonic time of the change. As long as the unit's main process is
+A change leaves a mark in C(/run/kubekeel): the monotonic time of the change, and its run. As long as the unit's main process is
 older than its mark, the unit has to restart. So a run that broke off between change and restart is completed by the
 next one, and a reboot, which does away with both, asks for nothing.
 """
@@ -37,10 +37,13 @@ def show(module: AnsibleModule, unit: str, *properties: str) -> dict[str, str]:
     return found
 
 
-def mark_changed(unit: str) -> None:
-    """Note that the unit's settings are changing now."""
+def mark_changed(module: AnsibleModule, unit: str, run_id: str | None = None) -> None:
+    """Note that the unit's settings are changing now, by the run C(run_id)."""
+    runs = pending_runs(module, unit) or []
+    if run_id and run_id not in runs:
+        runs.append(run_id)
     node_files.make_folder(MARKS, 0o755)
-    node_files.write(os.path.join(MARKS, unit), "%d\n" % (time.monotonic_ns() // 1000))
+    node_files.write(os.path.join(MARKS, unit), " ".join(["%d" % (time.monotonic_ns() // 1000), *runs]) + "\n")
 
 
 def forget_change(unit: str) -> None:
@@ -48,7 +51,23 @@ def forget_change(unit: str) -> None:
     node_files.remove(os.path.join(MARKS, unit))
 
 
+def pending_runs(module: AnsibleModule, unit: str) -> list[str] | None:
+    """Return the runs that changed the unit's settings after its main process started.
+
+    None where there is no such change; an empty list where one was made outside a run.
+    """
+    text = node_files.read(os.path.join(MARKS, unit))
+    if text is None:
+        return None
+    moment, *runs = text.split()
+    return runs if int(show(module, unit, STARTED)[STARTED] or 0) <= int(moment) else None
+
+
 def must_restart(module: AnsibleModule, unit: str) -> bool:
     """Tell whether the unit's settings were changed by kubekeel after its main process started."""
-    text: str | None = node_files.read(os.path.join(MARKS, unit))
-    return text is not None and int(show(module, unit, STARTED)[STARTED] or 0) <= int(text)
+    return pending_runs(module, unit) is not None
+
+
+def reload(module: AnsibleModule) -> None:
+    """Let systemd read every unit's files again. NeedDaemonReload would not tell of a drop-in in a new folder."""
+    module.run_command(["systemctl", "daemon-reload"], check_rc=True)

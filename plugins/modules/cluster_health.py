@@ -26,11 +26,13 @@ options:
     type: path
     default: /var/snap/microk8s/current/credentials/client.config
   expected_servers:
-    description: Kubernetes names of the servers that the inventory knows. Any difference from the cluster is a reason.
+    description:
+      - The servers that the inventory knows, by their Kubernetes names or addresses. Any difference from the cluster is
+        a reason.
     type: list
     elements: str
   expected_agents:
-    description: Kubernetes names of the agents that the inventory knows. One that the cluster does not have is a reason.
+    description: The agents that the inventory knows. One that the cluster does not have is a reason.
     type: list
     elements: str
     default: []
@@ -135,7 +137,7 @@ from ansible_collections.kubekeel.ha.plugins.module_utils import health, kube_ap
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
 
 REQUEST_TIMEOUT = 4
-STATUS_TIMEOUT = 20
+STATUS_TIMEOUT = 60
 POLL = 1.0
 NODES = "/api/v1/nodes"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
@@ -156,13 +158,18 @@ def datastore_members(module: AnsibleModule) -> list[health.Member]:
         done = subprocess.run(command, capture_output=True, timeout=STATUS_TIMEOUT, check=False)
     except subprocess.TimeoutExpired as error:
         raise NodeError("'microk8s status' gives no answer within %d s" % STATUS_TIMEOUT) from error
-    return health.members_of_status(done.stdout.decode("utf-8", "replace"))
+    text = done.stdout.decode("utf-8", "replace")
+    members = health.members_of_status(text)
+    if not members:
+        lines = (done.stderr.decode("utf-8", "replace") + text).strip().splitlines() or ["nothing"]
+        raise NodeError("'microk8s status' lists no members of the datastore: it has no leader, or does not run. It says: %s" % lines[0])
+    return members
 
 
 def ask_readyz(credentials: kube_api.Credentials, host: str) -> str:
     """Return why the API server of a host is not ready, an empty text where it is."""
     try:
-        kube_api.get(credentials, host, microk8s.API_PORT, "/readyz", REQUEST_TIMEOUT)
+        kube_api.get(credentials, host, "/readyz", REQUEST_TIMEOUT)
     except kube_api.ApiError as error:
         return str(error)
     return ""
@@ -182,9 +189,7 @@ def observe(module: AnsibleModule, credentials: kube_api.Credentials) -> tuple[h
     error = None
     for host in [host for host in hosts if not readyz[host]]:
         try:
-            nodes, leases, namespace = [
-                kube_api.get_json(credentials, host, microk8s.API_PORT, path, REQUEST_TIMEOUT) for path in (NODES, LEASES, IDENTITY)
-            ]
+            nodes, leases, namespace = [kube_api.get_json(credentials, host, path, REQUEST_TIMEOUT) for path in (NODES, LEASES, IDENTITY)]
         except kube_api.ApiError as failed:
             error = "the API server of %s does not list the nodes: %s" % (host, failed)
             continue
@@ -204,7 +209,15 @@ def wait(module: AnsibleModule, credentials: kube_api.Credentials, expected: hea
     until = time.monotonic() + timeout
     since: float | None = None
     while True:
-        seen, identity = observe(module, credentials)
+        try:
+            seen, identity = observe(module, credentials)
+        except NodeError:
+            # In the midst of a restart that is a state like others; it ends the wait only when it lasts.
+            if time.monotonic() >= until:
+                raise
+            since = None
+            time.sleep(POLL)
+            continue
         answer = health.evaluate(seen, expected)
         now = time.monotonic()
         since = (since or now) if answer["safe_to_disrupt"] else None

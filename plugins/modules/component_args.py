@@ -219,8 +219,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             module.warn("%s is not read on this node: it is a worker" % path)
     for problem in problems:
         module.warn("{path}:{line}: '{text}': {why}".format(**problem))
-    if files and not module.check_mode:
-        node_change.apply(files, microk8s.KUBELITE, module.params["run_id"])
+    if not module.check_mode:
+        node_change.apply(module, files, microk8s.KUBELITE)
     return {
         "changed": bool(files),
         "changes": [change.as_result() for change in changes],

@@ -45,11 +45,10 @@ restart:
   elements: str
 """
 
-import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, node_module
+from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, node_module, running_kernel
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
 
 
@@ -64,13 +63,15 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     after = "# Written by kubekeel.\n" + "".join(name + "\n" for name in wanted)
     files = [node_change.FileChange(path, text, after)] if after != text else []
     persistent = (text or "").split()
-    missing = [name for name in wanted if not os.path.isdir(os.path.join("/sys/module", name.replace("-", "_")))]
+    there = running_kernel.modules("modules.builtin")
+    missing = [name for name in wanted if name.replace("-", "_") not in there]
     if not module.check_mode:
         for name in missing:
             code, _dummy, err = module.run_command(["modprobe", name])
             if code:
                 raise NodeError("the kernel module %s cannot be loaded: %s" % (name, err.strip()))
-        node_change.apply(files, run_id=module.params["run_id"])
+        node_change.keep(module.params["run_id"], files)
+        node_change.write(files)
     changes = [
         node_change.Change("kernel module", name, None if name in missing else "loaded", "loaded, also at boot", path).as_result()
         for name in wanted

@@ -53,6 +53,16 @@ packages:
   returned: success
   type: list
   elements: str
+changes:
+  description: Each package that is missing, as a change that the role kube_proxy makes.
+  returned: success
+  type: list
+  elements: dict
+restart:
+  description: Always empty.
+  returned: success
+  type: list
+  elements: str
 """
 
 import os
@@ -61,26 +71,11 @@ import shutil
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import microk8s, node_files, node_module, proxy_mode
+from ansible_collections.kubekeel.ha.plugins.module_utils import microk8s, node_change, node_module, proxy_mode, running_kernel
 from ansible_collections.kubekeel.ha.plugins.module_utils.release import parse_release
 
 # sudo may hand over a PATH without the folders of administration.
 FOLDERS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin", "/snap/microk8s/current/usr/sbin"])
-
-
-def kernel_modules(kernel: str) -> frozenset[str]:
-    """Return the names of all modules that are loaded, built in or lie beside this kernel.
-
-    Raises:
-        NodeError: a list of modules cannot be read.
-    """
-    found = set(os.listdir("/sys/module"))
-    for name in ("modules.builtin", "modules.dep"):
-        text = node_files.read(os.path.join("/lib/modules", kernel, name)) or ""
-        for line in text.splitlines():
-            file = os.path.basename(line.split(":")[0])
-            found.add(file.split(".ko")[0].replace("-", "_"))
-    return frozenset(found)
 
 
 def read_node(module: AnsibleModule) -> proxy_mode.Node:
@@ -92,7 +87,7 @@ def read_node(module: AnsibleModule) -> proxy_mode.Node:
     kernel = platform.release()
     tools = {tool: path for tool in ("ipset", "ipvsadm", "nft") for path in [shutil.which(tool, path=FOLDERS)] if path}
     nft = parse_release(module.run_command([tools["nft"], "--version"])[1]) if "nft" in tools else None
-    return proxy_mode.Node(microk8s.release(), parse_release(kernel), kernel_modules(kernel), tools, nft)
+    return proxy_mode.Node(microk8s.release(), parse_release(kernel), running_kernel.modules("modules.builtin", "modules.dep"), tools, nft)
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -110,6 +105,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "reasons": support.reasons,
         "modules": support.modules,
         "packages": support.packages,
+        "changes": [node_change.Change("package", name, None, "installed", "").as_result() for name in support.packages],
+        "diff": [],
+        "restart": [],
     }
 
 

@@ -27,4 +27,9 @@ EXAMPLES = r"""
   run_once: true
 """
 
-RETURN = r""" # """
+RETURN = r"""
+msg:
+  description: The text.
+  returned: success
+  type: str
+"""

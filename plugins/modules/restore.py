@@ -12,6 +12,8 @@ version_added: 0.1.0
 description:
   - Brings back, byte for byte, every file that a run changed on this node, removes those that the run created, and sets
     sysctls to the value that they had at run time.
+  - Takes earlier runs back with it that broke off before their units restarted, since it was this run that put them
+    into force.
   - Restarts nothing. The result says which units have to.
 options:
   run_id:
@@ -43,7 +45,7 @@ restart:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, node_module, sysctl_files, systemd
+from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, node_module, running_kernel, systemd
 from ansible_collections.kubekeel.ha.plugins.module_utils.run_record import RunRecord
 
 
@@ -54,28 +56,39 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         NodeError: the operator has to know.
     """
     record = RunRecord(module.params["run_id"])
-    files = []
-    for entry in reversed(record.entries):
-        if entry["kind"] == "file":
-            before, after = node_files.read(entry["path"]), record.kept_text(entry)
-            if before != after:
-                files.append(node_change.FileChange(entry["path"], before, after))
-        elif not module.check_mode:
-            with open(sysctl_files.proc_path(entry["name"]), "w", encoding="ascii") as file:
-                file.write(entry["value"] + "\n")
+    if not record.known:
+        module.warn("there is no record of run %s on this node: it changed nothing here" % module.params["run_id"])
+    files: dict[str, node_change.FileChange] = {}
+    sysctls = {}
+    for source in [record, *(RunRecord(run) for run in reversed(record.adopted))]:
+        for entry in reversed(source.entries):
+            if entry["kind"] == "file":
+                files[entry["path"]] = node_change.FileChange(entry["path"], node_files.read(entry["path"]), source.kept_text(entry))
+            else:
+                sysctls[entry["name"]] = entry["value"]
+    changed_files = [change for change in files.values() if change.before != change.after]
+    changed_sysctls = {name: value for name, value in sysctls.items() if running_kernel.sysctl(name) != value}
     # A unit that never restarted since the change still runs with what is brought back.
     units = [unit for unit in record.units if not systemd.must_restart(module, unit)]
-    if files and not module.check_mode:
+    if changed_files and not module.check_mode:
         units = record.begin_restore(units)
-        node_change.apply(files)
+        for unit in units:
+            systemd.mark_changed(module, unit)
+        node_change.write(changed_files)
+        systemd.reload(module)
         for unit in record.units:
-            (systemd.mark_changed if unit in units else systemd.forget_change)(unit)
-        module.run_command(["systemctl", "daemon-reload"], check_rc=True)
+            if unit not in units:
+                systemd.forget_change(unit)
+    if not changed_files:
+        units = [unit for unit in record.units if systemd.must_restart(module, unit)]
+    if not module.check_mode:
+        for name, value in changed_sysctls.items():
+            running_kernel.set_sysctl(name, value)
     return {
-        "changed": bool(files),
-        "paths": [change.path for change in files],
-        "diff": [change.as_diff() for change in files],
-        "restart": units if files else [unit for unit in record.units if systemd.must_restart(module, unit)],
+        "changed": bool(changed_files or changed_sysctls),
+        "paths": [change.path for change in changed_files],
+        "diff": [change.as_diff() for change in changed_files],
+        "restart": units,
     }
 
 

@@ -22,9 +22,9 @@ options:
     type: dict
     required: true
   dropin:
-    description: File name of the drop-in. The later it sorts, the less can override it.
+    description: File name of the drop-in. The later it sorts, the less can override it; C(systemctl edit) writes C(override.conf).
     type: str
-    default: 90-kubekeel.conf
+    default: zz-kubekeel.conf
 extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.writes, kubekeel.ha.run]
 seealso:
   - module: kubekeel.ha.unit_restart
@@ -48,7 +48,7 @@ changes:
   type: list
   elements: dict
 effective:
-  description: All variables of the unit after the run, as systemd puts them together from the unit and every drop-in.
+  description: The variables that were named, as systemd gives them to the unit after the run.
   returned: success
   type: dict
   sample: {HTTP2_READ_IDLE_TIMEOUT_SECONDS: "8"}
@@ -108,27 +108,35 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     effective = unit_variables(module, unit)
     path = os.path.join(FOLDER, unit + ".d", module.params["dropin"])
     text = node_files.read(path)
-    variables: dict[str, str | None] = {**unit_environment.parse(text or ""), **wanted}
+    ours = unit_environment.parse(text or "")
+    variables: dict[str, str | None] = {**ours, **wanted}
     after = unit_environment.render({key: value for key, value in variables.items() if value is not None}) or None
     changes = [
-        node_change.Change(name, key, effective.get(key), value, path) for key, value in wanted.items() if effective.get(key) != value
+        node_change.Change(name, key, effective.get(key), value, path)
+        for key, value in wanted.items()
+        if effective.get(key) != value and (value is not None or key in ours)
     ]
     files = [node_change.FileChange(path, text, after)] if after != text else []
     if module.check_mode:
-        effective.update((key, value) for key, value in wanted.items() if value is not None)
-    elif files:
-        node_files.make_folder(os.path.dirname(path), 0o755)
-        node_change.apply(files, name, module.params["run_id"])
-        module.run_command(["systemctl", "daemon-reload"], check_rc=True)
-        effective = unit_variables(module, unit)
-    for key, value in wanted.items():
-        if effective.get(key) != value and not module.check_mode:
-            module.warn("%s of %s stays %s: another drop-in sets it after %s" % (key, name, effective.get(key), path))
+        overridden = []
+    else:
+        if files:
+            node_files.make_folder(os.path.dirname(path), 0o755)
+        node_change.apply(module, files, name)
+        if files or changes:
+            systemd.reload(module)
+            effective = unit_variables(module, unit)
+        overridden = [key for key, value in wanted.items() if value is not None and effective.get(key) != value]
+    if overridden:
+        raise NodeError(
+            "%s: %s is set by another drop-in that sorts after %s. See 'systemctl cat %s', and remove it there"
+            % (name, " and ".join(overridden), path, name)
+        )
     return {
         "changed": bool(files),
         "changes": [change.as_result() for change in changes],
         "diff": [change.as_diff() for change in files],
-        "effective": effective,
+        "effective": {key: effective.get(key) if not module.check_mode else value for key, value in wanted.items()},
         "restart": [name] if files or systemd.must_restart(module, name) else [],
     }
 
@@ -139,7 +147,7 @@ def main() -> None:
         {
             "unit": {"type": "str", "default": "snap.microk8s.daemon-kubelite"},
             "environment": {"type": "dict", "required": True},
-            "dropin": {"type": "str", "default": "90-kubekeel.conf"},
+            "dropin": {"type": "str", "default": "zz-kubekeel.conf"},
             "run_id": {"type": "str"},
         },
         run,

@@ -67,36 +67,7 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, node_module, sysctl_files
-from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
-
-
-def runtime_value(name: str) -> str:
-    """Return the value in the running kernel.
-
-    Raises:
-        NodeError: this kernel has no such sysctl, or does not show it.
-    """
-    path = sysctl_files.proc_path(name)
-    text = node_files.read(path)
-    if text is None:
-        raise NodeError(
-            "there is no sysctl %s on this node (%s is missing); is it misspelt, or is a kernel module not loaded?" % (name, path)
-        )
-    return sysctl_files.normalize(text)
-
-
-def set_runtime_value(name: str, value: str) -> None:
-    """Set a value in the running kernel.
-
-    Raises:
-        NodeError: the kernel refuses it.
-    """
-    try:
-        with open(sysctl_files.proc_path(name), "w", encoding="ascii") as file:
-            file.write(value + "\n")
-    except OSError as error:
-        raise NodeError("the kernel refuses %s = %s: %s" % (name, value, error.strerror)) from error
+from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, node_module, running_kernel, sysctl_files
 
 
 def boot_files() -> dict[str, str]:
@@ -104,10 +75,12 @@ def boot_files() -> dict[str, str]:
     found = {}
     for folder in sysctl_files.FOLDERS:
         for name in os.listdir(folder) if os.path.isdir(folder) else ():
-            path = os.path.join(folder, name)
-            if name.endswith(".conf") and os.path.isfile(path):
-                # Debian's 99-sysctl.conf is a link: what it leads to is what counts.
-                found[path] = node_files.read(os.path.realpath(path)) or ""
+            if name.endswith(".conf"):
+                path = os.path.join(folder, name)
+                # Debian's 99-sysctl.conf is a link: what it leads to counts. One to /dev/null masks the file of that
+                # name in the folders that follow.
+                target = os.path.realpath(path)
+                found[path] = node_files.read(target) or "" if os.path.isfile(target) else ""
     return found
 
 
@@ -119,7 +92,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     """
     path = module.params["path"]
     wanted = {sysctl_files.dotted(name): sysctl_files.normalize(str(value)) for name, value in module.params["settings"].items()}
-    runtime = {name: runtime_value(name) for name in wanted}
+    runtime = {name: running_kernel.sysctl(name) for name in wanted}
     text = node_files.read(path)
     rendered = sysctl_files.render(wanted) if wanted else None
     entries = {name: sysctl_files.parse(content) for name, content in boot_files().items()}
@@ -144,9 +117,11 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     files = [node_change.FileChange(path, text, rendered)] if rendered != text else []
     stale = [name for name in wanted if runtime[name] != wanted[name]]
     if not module.check_mode:
-        node_change.apply(files, run_id=module.params["run_id"], sysctls={name: runtime[name] for name in stale})
+        node_change.keep(module.params["run_id"], files, sysctls={name: runtime[name] for name in stale})
+        # The kernel first: a value that it refuses must not wait for the next boot.
         for name in stale:
-            set_runtime_value(name, wanted[name])
+            running_kernel.set_sysctl(name, wanted[name])
+        node_change.write(files)
     shown = ["%s = %s (running kernel)\n" % (name, runtime[name]) for name in stale]
     diff = [change.as_diff() for change in files]
     if stale:

@@ -61,8 +61,9 @@ units:
     name: {description: The unit., type: str, sample: snap.microk8s.daemon-kubelite}
     before: {description: When its main process had started., type: str, sample: "Sat 2026-11-21 03:12:45 UTC"}
     started: {description: When it started; the same as before in check mode., type: str, sample: "Sat 2026-11-21 03:15:02 UTC"}
+    at: {description: "The same moment, in seconds of the Unix epoch.", type: float}
 restarted_at:
-  description: When the first restart was asked for, in seconds of the Unix epoch by the clock of the node.
+  description: When the last of them had been restarted, in seconds of the Unix epoch by the clock of the node.
   returned: success
   type: float
 log:
@@ -72,6 +73,7 @@ log:
   elements: str
 """
 
+import http.client
 import time
 import urllib.error
 from typing import Any
@@ -91,7 +93,9 @@ def answers(url: str) -> bool:
         open_url(url, timeout=2, validate_certs=False, use_proxy=False)
     except urllib.error.HTTPError as error:
         return error.code in (401, 403)
-    except OSError:
+    except ValueError as error:
+        raise NodeError("ready_url: %s" % error) from error
+    except (OSError, http.client.HTTPException):
         return False
     return True
 
@@ -128,22 +132,28 @@ def log_since(module: AnsibleModule, unit: str, start: float) -> list[str]:
     return unit_log.telling_lines(module.run_command(command)[1].splitlines())
 
 
-def restart(module: AnsibleModule, unit: str) -> dict[str, str]:
+def restart(module: AnsibleModule, unit: str) -> dict[str, Any]:
     """Restart one unit and return its entry of the result.
 
     Raises:
         NodeError: there is no such unit, or it does not stay up.
     """
+    at = time.time()
     before = after = systemd.show(module, unit, "ExecMainStartTimestamp")["ExecMainStartTimestamp"]
     if not module.check_mode:
         start = time.time()
+        systemd.reload(module)
+        # A unit that died again and again may not start any more (StartLimitBurst), and keeps its count of restarts.
+        module.run_command(["systemctl", "reset-failed", unit])
         code, _out, err = module.run_command(["systemctl", "restart", unit])
+        # What the old process did while it was stopping must not count as a sign of the new one.
+        at = time.time()
         why = err.strip() if code else watch(module, unit)
         if why:
             log = log_since(module, unit, start)
             raise NodeError("%s did not stay up: %s. It logged:\n%s" % (unit, why, "\n".join(log)), log=log)
         after = systemd.show(module, unit, "ExecMainStartTimestamp")["ExecMainStartTimestamp"]
-    return {"name": unit, "before": before, "started": after}
+    return {"name": unit, "before": before, "started": after, "at": at}
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -152,9 +162,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     Raises:
         NodeError: the operator has to know.
     """
-    asked = time.time()
     units = [restart(module, unit) for unit in module.params["units"]]
-    return {"changed": bool(units), "units": units, "restarted_at": asked}
+    return {"changed": bool(units), "units": units, "restarted_at": max([unit["at"] for unit in units], default=time.time())}
 
 
 def main() -> None:

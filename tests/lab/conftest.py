@@ -114,7 +114,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield Cluster(standing)
         return
     lab = [sys.executable, "-m", "lab"]
-    subprocess.run([*lab, "up", "--name", "test"], cwd=ROOT, check=True)
+    subprocess.run([*lab, "up", "--name", "test", "--agents", "1"], cwd=ROOT, check=True)
     try:
         yield Cluster("test")
     finally:

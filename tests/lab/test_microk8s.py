@@ -123,6 +123,12 @@ def inventory_with(cluster: Cluster, folder: pathlib.Path, servers: dict[str, ob
     return path
 
 
+def test_an_inventory_without_servers_is_refused(cluster: Cluster, tmp_path: pathlib.Path) -> None:
+    run = cluster.play("remediate", inventory=inventory_with(cluster, tmp_path, {}))
+    assert run.code != 0
+    assert run.says("This inventory has no group 'servers', or nobody in it")
+
+
 def test_an_inventory_that_is_not_the_cluster_s_is_refused(cluster: Cluster, tmp_path: pathlib.Path) -> None:
     servers = cluster.hosts("servers")
     before = cluster.state()
@@ -147,23 +153,39 @@ def test_an_unreachable_node_ends_the_run_before_any_change(cluster: Cluster, tm
     assert run.says("UNREACHABLE")
     assert run.touched == set()
     assert cluster.state() == before
+    audit = cluster.play("audit", inventory=inventory_with(cluster, tmp_path, gone))
+    assert audit.says("NOT READ, see the errors above server3")
+    assert audit.says("1 could not be read")
 
 
-def test_a_flag_that_kills_its_component_is_caught_and_taken_back_on_the_first_node(cluster: Cluster) -> None:
+@pytest.mark.parametrize(
+    ("component", "flag"),
+    [("kube-controller-manager", "node-cidr-mask-size"), ("kube-apiserver", "max-requests-inflight")],
+)
+def test_a_flag_that_kills_its_component_is_caught_and_taken_back_on_the_first_node(cluster: Cluster, component: str, flag: str) -> None:
     first, *others = cluster.nodes
     before, started = cluster.state(), cluster.started()
-    bad = {"kube-controller-manager": {"node-cidr-mask-size": "abc"}}
-    run = cluster.play("remediate", options(extra_args_components=bad))
+    run = cluster.play("remediate", options(extra_args_components={component: {flag: "abc"}}))
     assert run.code != 0
-    assert run.says('invalid argument "abc" for "--node-cidr-mask-size"')
+    assert run.says(f'invalid argument "abc" for "--{flag}"')
     assert run.says("the node has its previous files back")
     assert run.touched == {first}
     after, restarted = cluster.state(), cluster.started()
     for node in others:
         assert (after[node], restarted[node]) == (before[node], started[node])
-    own = ("/var/lib/kubekeel/", "/run/kubekeel/")
-    assert [line for line in after[first].splitlines() if not any(folder in line for folder in own)] == before[first].splitlines()
+    assert without_records(after[first]) == without_records(before[first])
     assert "NRestarts=0" in restarted[first]
+
+
+def without_records(state: str) -> list[str]:
+    return [line for line in state.splitlines() if "/var/lib/kubekeel/" not in line and "/run/kubekeel/" not in line]
+
+
+def test_an_agent_alone_can_be_looked_at(cluster: Cluster) -> None:
+    (agent,) = cluster.hosts("agents")
+    run = cluster.play("remediate", "--check", "--limit", agent)
+    assert run.code == 0
+    assert run.says("WOULD REMEDIATE 1 of 1 nodes")
 
 
 def test_remediation_restarts_each_node_once_one_after_the_other_and_nobody_notices(cluster: Cluster, tmp_path: pathlib.Path) -> None:

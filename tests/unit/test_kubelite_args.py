@@ -111,6 +111,7 @@ def test_refuses_names(name):
         ("kube-proxy", "--a\t1\n", 1),
         ("kube-proxy", "-- --a=1\n", 1),
         ("kubelet", "--b=1\n--c=2  --d=3\n", 2),
+        ("kubelet", "--leader-elect  --b=1\n", 1),
     ],
 )
 def test_finds_lines_with_which_a_component_will_not_start(component, text, line):
@@ -118,7 +119,9 @@ def test_finds_lines_with_which_a_component_will_not_start(component, text, line
     assert [problem.line for problem in found] == [line]
 
 
-@pytest.mark.parametrize("text", ["--a=1\n", "--a 1\n", "# x # y\n--a\n1\n", "--a\n--b=1\n", "--c=2  --d=3\n", "--m -1\n", "-v 2\n"])
+@pytest.mark.parametrize(
+    "text", ["--a=1\n", "--a 1\n", "# x # y\n--a\n1\n", "--a\n--b=1\n", "--c=2  --d=3\n", "--leader-elect  --b=2\n", "--m -1\n", "-v 2\n"]
+)
 def test_finds_no_fault_with_lines_that_work(text):
     assert kubelite_args.problems(kubelite_args.parse(text), "kube-apiserver") == []
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,11 +18,20 @@ RunModule = Callable[..., Result]
 SCHEDULER = "# kept\n--kubeconfig=${SNAP_DATA}/credentials/scheduler.config\n--leader-elect-lease-duration=60s\n"
 
 
+LONG_AGO, LATER = 1, 10**18
+
+
+def started(monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
+    """Let every unit's main process have started at a moment of the monotonic clock, in microseconds."""
+    monkeypatch.setattr(systemd, "show", lambda *_: {"LoadState": "loaded", systemd.STARTED: str(moment)})
+
+
 @pytest.fixture
 def run_module(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunModule:
     monkeypatch.setattr(systemd, "MARKS", str(tmp_path / "marks"))
     monkeypatch.setattr(run_record, "RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(run_record.RunRecord.__init__, "__defaults__", (str(tmp_path / "runs"),))
+    monkeypatch.setattr(systemd, "reload", lambda *_: None)
+    started(monkeypatch, LONG_AGO)
 
     def run(module: Any, check: bool = False, **arguments: object) -> Result:
         basic._ANSIBLE_ARGS = None
@@ -74,12 +84,10 @@ def test_check_mode_says_the_same_and_writes_nothing(run_module: RunModule, args
 def test_a_restart_stays_due_until_the_unit_is_younger_than_the_change(
     run_module: RunModule, args_dir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started = {"LoadState": "loaded", systemd.STARTED: "1"}
-    monkeypatch.setattr(systemd, "show", lambda *_: started)
     set_lease(run_module, args_dir)
     again = set_lease(run_module, args_dir)
     assert (again["changed"], again["restart"]) == (False, ["snap.microk8s.daemon-kubelite"])
-    started[systemd.STARTED] = str(10**18)
+    started(monkeypatch, LATER)
     assert set_lease(run_module, args_dir)["restart"] == []
 
 
@@ -147,20 +155,55 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
 
 
 def test_restore_brings_back_every_byte(run_module: RunModule, args_dir: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(systemd, "show", lambda *_: {"LoadState": "loaded", systemd.STARTED: str(10**18)})
-    monkeypatch.setattr(basic.AnsibleModule, "run_command", lambda *_args, **_keywords: (0, "", ""))
     set_lease(run_module, args_dir, run_id="r1")
     set_lease(run_module, args_dir, "20s", run_id="r1")
+    started(monkeypatch, LATER)
     result = run_module(restore, run_id="r1")
     assert (args_dir / "kube-scheduler").read_text() == SCHEDULER
     assert (result["changed"], result["restart"]) == (True, ["snap.microk8s.daemon-kubelite"])
 
 
-def test_restore_restarts_nothing_that_never_saw_the_change(
+def test_restore_takes_back_a_run_that_broke_off_together_with_the_one_that_put_it_into_force(
     run_module: RunModule, args_dir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(systemd, "show", lambda *_: {"LoadState": "loaded", systemd.STARTED: "1"})
-    monkeypatch.setattr(basic.AnsibleModule, "run_command", lambda *_args, **_keywords: (0, "", ""))
+    set_lease(run_module, args_dir, "bad", run_id="r1")
+    assert set_lease(run_module, args_dir, "bad", run_id="r2")["changed"] is False
+    started(monkeypatch, time.monotonic_ns() // 1000)
+    result = run_module(restore, run_id="r2")
+    assert (args_dir / "kube-scheduler").read_text() == SCHEDULER
+    assert result["restart"] == ["snap.microk8s.daemon-kubelite"]
+
+
+def test_restore_before_any_restart_leaves_files_and_process_agreed(run_module: RunModule, args_dir: pathlib.Path) -> None:
+    set_lease(run_module, args_dir, "15s", run_id="r1")
+    set_lease(run_module, args_dir, "20s", run_id="r2")
+    assert run_module(restore, run_id="r2")["restart"] == []
+    assert (args_dir / "kube-scheduler").read_text() == SCHEDULER
+
+
+def test_restore_that_broke_off_still_asks_for_the_restart(
+    run_module: RunModule, args_dir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_lease(run_module, args_dir, "15s", run_id="r1")
+    started(monkeypatch, time.monotonic_ns() // 1000)
+    with monkeypatch.context() as broken:
+        broken.setattr(systemd, "reload", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run_module(restore, run_id="r1")
+    again = run_module(restore, run_id="r1")
+    assert (again["changed"], again["restart"]) == (False, ["snap.microk8s.daemon-kubelite"])
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_restore_refuses_a_damaged_record(run_module: RunModule, args_dir: pathlib.Path, tmp_path: pathlib.Path, text: str) -> None:
+    set_lease(run_module, args_dir, run_id="r1")
+    (tmp_path / "runs/r1/record.json").write_text(text)
+    result = run_module(restore, run_id="r1")
+    assert result["failed"] is True
+    assert "is damaged" in result["msg"]
+
+
+def test_restore_restarts_nothing_that_never_saw_the_change(run_module: RunModule, args_dir: pathlib.Path) -> None:
     set_lease(run_module, args_dir, run_id="r1")
     assert run_module(restore, run_id="r1")["restart"] == []
     assert set_lease(run_module, args_dir, "60s")["restart"] == []
@@ -184,25 +227,68 @@ def test_a_run_id_is_no_path(tmp_path: pathlib.Path, run_id: str) -> None:
 def unit(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     """A drop-in's path; systemd knows what stands in it, and one variable of the unit's own."""
     monkeypatch.setattr(service_environment, "FOLDER", str(tmp_path))
-    path = tmp_path / "x.service.d" / "90-kubekeel.conf"
+    path = tmp_path / "x.service.d" / "zz-kubekeel.conf"
 
     def show(*_: object) -> dict[str, str]:
         words = [line.removeprefix("Environment=") for line in path.read_text().splitlines() if "=" in line] if path.exists() else []
         return {"LoadState": "loaded", "Environment": " ".join(["OWN=1", *words]), systemd.STARTED: str(10**18)}
 
     monkeypatch.setattr(systemd, "show", show)
-    monkeypatch.setattr(basic.AnsibleModule, "run_command", lambda *_args, **_keywords: (0, "", ""))
     return path
 
 
 def test_a_dropin_comes_and_goes_with_its_variables(run_module: RunModule, unit: pathlib.Path) -> None:
     first = run_module(service_environment, unit="x", environment={"A": 8, "B": "two words"})
     assert (first["changed"], first["restart"]) == (True, ["x"])
-    assert first["effective"] == {"OWN": "1", "A": "8", "B": "two words"}
+    assert first["effective"] == {"A": "8", "B": "two words"}
     assert run_module(service_environment, unit="x.service", environment={"A": "8"})["changed"] is False
-    assert run_module(service_environment, unit="x", environment={"A": None})["effective"] == {"OWN": "1", "B": "two words"}
+    assert run_module(service_environment, unit="x", environment={"A": None})["effective"] == {"A": None}
+    assert "A=" not in unit.read_text()
     run_module(service_environment, unit="x", environment={"B": None})
     assert not unit.exists()
+
+
+def test_systemd_is_told_of_a_dropin_also_after_a_run_that_broke_off(
+    run_module: RunModule, unit: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, disk = {"text": ""}, lambda: unit.read_text() if unit.exists() else ""
+
+    def show(*_: object) -> dict[str, str]:
+        words = [line.removeprefix("Environment=") for line in loaded["text"].splitlines() if line.startswith("Environment=")]
+        return {"LoadState": "loaded", "Environment": " ".join(words), systemd.STARTED: "1"}
+
+    monkeypatch.setattr(systemd, "show", show)
+    monkeypatch.setattr(systemd, "reload", lambda *_: loaded.update(text=disk()))
+    unit.parent.mkdir()
+    unit.write_text('# Written by kubekeel. Change it through the inventory: the next run writes it again.\n[Service]\nEnvironment="A=8"\n')
+    result = run_module(service_environment, unit="x", environment={"A": 8})
+    assert (result["changed"], result["effective"]) == (False, {"A": "8"})
+    assert run_module(service_environment, unit="x", environment={"A": 8})["changes"] == []
+
+
+@pytest.mark.usefixtures("unit")
+def test_a_dropin_that_is_overridden_is_an_error(run_module: RunModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(systemd, "show", lambda *_: {"LoadState": "loaded", "Environment": "A=1", systemd.STARTED: "1"})
+    result = run_module(service_environment, unit="x", environment={"A": 8})
+    assert result["failed"] is True
+    assert "another drop-in that sorts after" in result["msg"]
+
+
+def test_a_masked_file_and_a_refused_value(run_module: RunModule, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proc, etc, lib = tmp_path / "proc", tmp_path / "etc", tmp_path / "lib"
+    for folder in (proc, etc, lib):
+        folder.mkdir()
+    (proc / "a.b").write_text("8\n")
+    (lib / "99-zzz.conf").write_text("a.b = 9\n")
+    (etc / "99-zzz.conf").symlink_to("/dev/null")
+    monkeypatch.setattr(sysctl_files, "FOLDERS", (str(etc), str(lib)))
+    monkeypatch.setattr(sysctl_files, "proc_path", lambda name: str(proc / name))
+    path = etc / "99-zz-kubekeel.conf"
+    assert run_module(sysctl_profile, settings={"a.b": 8}, path=str(path))["overridden"] == []
+    kept = path.read_text()
+    result = run_module(sysctl_profile, settings={"a.b": "\udce4"}, path=str(path))
+    assert "the kernel refuses a.b" in result["msg"]
+    assert path.read_text() == kept
 
 
 def test_sysctls_are_told_apart_by_running_kernel_and_next_boot(

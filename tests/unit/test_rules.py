@@ -49,7 +49,7 @@ def test_good_set_breaks_no_rule():
         ({"retry_period": "0s"}, "retry period must be longer than 0"),
         ({"monitor_period": "20s"}, "longer than the monitor period"),
         ({"monitor_period": "0"}, "monitor period must be longer than 0"),
-        ({"status_update_frequency": "6s"}, "at least 4 heartbeats"),
+        ({"monitor_grace_period": "19s"}, "at least 2 heartbeats"),
         ({"status_update_frequency": "0s"}, "status update frequency"),
         ({"http2_read_idle_timeout": "16s"}, "HTTP/2 read idle + ping"),
         ({"http2_read_idle_timeout": "0s"}, "switches the health check off"),
