@@ -60,8 +60,9 @@ lint: setup ## Run the linters and type checks
 	yamllint --strict .
 	ansible-lint --offline
 
-test: lab-requirements ## Run the tests; the lab's take a few minutes
+test: lab-requirements ## Run the tests: rules, a cluster, a Molecule scenario (half an hour)
 	pytest
+	molecule test --scenario-name microk8s
 
 bench: lab-requirements ## Time a run with nothing to do beside a ping
 	python tests/bench.py
