@@ -81,6 +81,39 @@ def test_reasons_against_a_disruption(observation, expected, part):
     assert any(part in reason for reason in answer["reasons"]), answer["reasons"]
 
 
+def test_a_lease_from_the_future_means_that_clocks_differ() -> None:
+    answer = evaluate(seen(leases=[a_lease(1), a_lease(2, "2026-11-21T03:10:00Z"), a_lease(3)]), Expectation())
+    assert answer["reasons"] == ["the clock of node n2 is 600 s ahead of this one: set the time on both"]
+
+
+def test_a_restarted_node_that_the_cluster_does_not_know_is_never_well() -> None:
+    answer = evaluate(seen(), Expectation(renewed_after={"n1.example": NOW - 60}))
+    assert "there is no node n1.example" in answer["reasons"][0]
+
+
+@pytest.mark.parametrize("names", [["n1", "n2", "n3"], ["10.0.0.1", "10.0.0.2", "10.0.0.3"], ["n1.example", "n2.example", "n3"]])
+def test_an_inventory_may_name_servers_by_name_or_address(names: list[str]) -> None:
+    assert evaluate(seen(), Expectation(names))["safe_to_disrupt"]
+
+
+def test_a_server_is_known_by_its_label_where_the_datastore_uses_another_address() -> None:
+    alone = a_node(1, host="192.0.2.1")
+    alone["metadata"]["labels"] = {"node.kubernetes.io/microk8s-controlplane": "microk8s-controlplane"}
+    observation = Observation([Member("127.0.0.1", "voter")], {"127.0.0.1": ""}, [alone], [a_lease(1)], NOW)
+    answer = evaluate(observation, Expectation(["n1"]))
+    assert (answer["healthy"], answer["reasons"]) == (
+        True,
+        ["no server may be lost: 1 voters (all up; join servers until there are three), 1 needed"],
+    )
+
+
+def test_of_five_servers_one_may_be_known_to_be_down() -> None:
+    nodes = [a_node(number, "Unknown" if number == 5 else "True") for number in range(1, 6)]
+    down = seen(5, readyz={"10.0.0.5": "timed out"}, nodes=nodes)
+    assert not evaluate(down, Expectation())["safe_to_disrupt"]
+    assert evaluate(down, Expectation(ignore=["n5"]))["safe_to_disrupt"]
+
+
 def test_a_node_that_is_known_to_be_down_is_no_reason():
     agent_down = seen(nodes=[a_node(1), a_node(2), a_node(3), a_node(4, "Unknown")])
     assert not evaluate(agent_down, Expectation())["safe_to_disrupt"]
