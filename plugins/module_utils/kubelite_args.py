@@ -20,7 +20,6 @@ from ansible_collections.kubekeel.ha.plugins.module_utils.go_duration import sam
 
 # What Go's strings.TrimSpace trims. Python's str.strip() also takes \x1c-\x1f, which kubelite keeps.
 GO_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
-QUOTES = "\"'"
 
 # Variables that snapd sets for a service, so that an argument may name them on purpose.
 SNAP_VARIABLES = ("SNAP", "SNAP_COMMON", "SNAP_DATA", "SNAP_INSTANCE_NAME", "SNAP_NAME", "SNAP_REVISION")

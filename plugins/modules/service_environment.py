@@ -99,7 +99,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     """Do the module's work and return its result.
 
     Raises:
-        NodeError: the operator has to know, and nothing was changed.
+        NodeError: the operator has to know. Where another drop-in overrides ours, ours is written.
     """
     unit = module.params["unit"]
     unit = unit if unit.endswith(".service") else unit + ".service"
