@@ -16,6 +16,7 @@ import re
 from dataclasses import dataclass
 from typing import Mapping
 
+from ansible_collections.kubekeel.ha.plugins.module_utils import settings
 from ansible_collections.kubekeel.ha.plugins.module_utils.go_duration import same_value
 
 # What Go's strings.TrimSpace trims. Python's str.strip() also takes \x1c-\x1f, which kubelite keeps.
@@ -25,7 +26,6 @@ GO_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\
 SNAP_VARIABLES = ("SNAP", "SNAP_COMMON", "SNAP_DATA", "SNAP_INSTANCE_NAME", "SNAP_NAME", "SNAP_REVISION")
 
 _INTENDED_VARIABLE = re.compile(r"\$(?:\{(?:%(names)s)\}|(?:%(names)s)(?![A-Za-z0-9_]))" % {"names": "|".join(SNAP_VARIABLES)})
-_NAME = re.compile(r"[a-z][a-z0-9-]*")
 _NEGATIVE_NUMBER = re.compile(r"-[0-9]")
 
 
@@ -155,7 +155,7 @@ def problems(parsed: ArgsFile, component: str) -> list[Problem]:
         elif component == "kubelet":
             found.append((argument, "two spaces in a row make an empty argument, which the kubelet refuses"))
     for flag in parsed.flags:
-        if not _NAME.fullmatch(flag.name) and "$" not in flag.name:
+        if not settings.FLAG_NAME.fullmatch(flag.name) and "$" not in flag.name:
             found.append((flag.arguments[0], "%r is not the name of a flag" % flag.arguments[0].text))
         if len(flag.arguments) == 1:
             continue
@@ -165,12 +165,6 @@ def problems(parsed: ArgsFile, component: str) -> list[Problem]:
             found.append((flag.arguments[1], "--%s takes '%s' for its value" % (flag.name, flag.value)))
     unique = {argument.line: Problem(argument.line + 1, parsed.lines[argument.line].strip(), why) for argument, why in reversed(found)}
     return [unique[line] for line in sorted(unique)]
-
-
-def check_name(name: str) -> None:
-    """Raise ValueError where C(name) is not a flag's name without its dashes."""
-    if not _NAME.fullmatch(name):
-        raise ValueError("'%s' is not the name of a flag: give it without dashes, in lower case, words joined by '-'" % name)
 
 
 def check_value(name: str, value: str) -> None:
@@ -215,7 +209,7 @@ def merge(text: str, wanted: Mapping[str, str | None]) -> str:
     replacements: dict[Argument, str | None] = {}
     added: list[str] = []
     for name, value in wanted.items():
-        check_name(name)
+        settings.check_name(name)
         keep = None
         if value is not None:
             check_value(name, value)

@@ -8,7 +8,6 @@ import os
 import re
 
 from ansible_collections.kubekeel.ha.plugins.module_utils import node_files
-from ansible_collections.kubekeel.ha.plugins.module_utils.release import Release, parse_release
 
 DATA = "/var/snap/microk8s/current"
 ARGS_DIR = DATA + "/args"
@@ -16,6 +15,7 @@ DEFAULT_ARGS_DIR = "/snap/microk8s/current/default-args"
 KUBECONFIG = DATA + "/credentials/client.config"
 KUBELITE = "snap.microk8s.daemon-kubelite"
 """Since 1.21 one unit runs API server, controller-manager, scheduler, kubelet and proxy."""
+READY_URL = "https://127.0.0.1:16443/readyz"
 SNAP_YAML = "/snap/microk8s/current/meta/snap.yaml"
 WORKER_LOCK = DATA + "/var/lock/clustered.lock"
 """There on a node that joined as a worker: its control plane's argument files are not read."""
@@ -23,10 +23,10 @@ WORKER_LOCK = DATA + "/var/lock/clustered.lock"
 _VERSION = re.compile(r"^version:\s*['\"]?(\S+?)['\"]?\s*$", re.MULTILINE)
 
 
-def release() -> Release | None:
-    """Return the release of the snap that runs, None where it cannot be told."""
+def release_text() -> str:
+    """Return the release of the snap that runs, an empty text where it cannot be told."""
     found = _VERSION.search(node_files.read(SNAP_YAML) or "")
-    return parse_release(found.group(1)) if found else None
+    return found.group(1) if found else ""
 
 
 def is_worker() -> bool:

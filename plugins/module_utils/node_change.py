@@ -4,6 +4,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Mapping
 
@@ -12,6 +14,9 @@ from ansible_collections.kubekeel.ha.plugins.module_utils.run_record import RunR
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
+
+_HIDDEN = r"\b[\w-]*(?:token|secret|password|passwd|(?:access|secret)[-_]key)"
+_SECRET = re.compile(r"(?P<setting>" + _HIDDEN + r"[\"']?\s*[:=]\s*)[^\n]*\S", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -38,15 +43,22 @@ class FileChange:
     path: str
     before: str | None
     after: str | None
+    mode: int = 0o644
+    """Of a file that was not there before; one that was keeps its own."""
 
     def as_diff(self) -> dict[str, str]:
-        """Return the change as Ansible shows it."""
+        """Return the change as Ansible shows it, without the values of secrets."""
         return {
             "before_header": self.path,
             "after_header": self.path,
-            "before": self.before or "",
-            "after": self.after or "",
+            "before": hide_secrets(self.before or ""),
+            "after": hide_secrets(self.after or ""),
         }
+
+
+def hide_secrets(text: str) -> str:
+    """Return the text of a file without the values of settings that are secret by their name."""
+    return _SECRET.sub(r"\g<setting>********", text)
 
 
 def keep(run_id: str | None, changes: list[FileChange], unit: str | None = None, sysctls: Mapping[str, str] | None = None) -> None:
@@ -82,7 +94,7 @@ def write(changes: list[FileChange]) -> None:
         if change.after is None:
             node_files.remove(change.path)
         else:
-            node_files.write(change.path, change.after)
+            node_files.write(change.path, change.after, change.mode)
 
 
 def apply(module: AnsibleModule, changes: list[FileChange], unit: str) -> None:
@@ -95,6 +107,8 @@ def apply(module: AnsibleModule, changes: list[FileChange], unit: str) -> None:
     adopt(module, unit)
     keep(run_id, changes, unit)
     if changes:
+        for change in changes:
+            node_files.make_folder(os.path.dirname(change.path), 0o755)
         systemd.mark_changed(module, unit, run_id)
         write(changes)
         # Again, for a process that started by itself between the first mark and the last file.

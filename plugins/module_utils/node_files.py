@@ -18,15 +18,20 @@ class NodeError(Exception):
         self.result = result
 
 
-def read(path: str) -> str | None:
+def read(path: str, follow: bool = False) -> str | None:
     """Return a file's text, None where there is none. Bytes that are not UTF-8 survive a later C(write).
+
+    Args:
+        path: the file.
+        follow: whether it may be a link; only for what is never written.
 
     Raises:
         NodeError: it is no regular file, or cannot be read.
     """
     try:
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            raise NodeError("%s is not a regular file; kubekeel follows no link here. Put a file in its place" % path)
+        if not stat.S_ISREG((os.stat if follow else os.lstat)(path).st_mode):
+            cure = "" if follow else "; kubekeel follows no link here. Put a file in its place"
+            raise NodeError("%s is not a regular file%s" % (path, cure))
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             return file.read()
     except FileNotFoundError:

@@ -7,6 +7,7 @@ Roles set values, modules place them, the audit explains them; what a setting *i
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ansible_collections.kubekeel.ha.plugins.module_utils.release import Release, show_release
@@ -17,6 +18,8 @@ SCHEDULER = "kube-scheduler"
 PROXY = "kube-proxy"
 KUBELET = "kubelet"
 COMPONENTS = (APISERVER, CONTROLLER_MANAGER, SCHEDULER, PROXY, KUBELET)
+FLAG_NAME = re.compile(r"[a-z][a-z0-9-]*")
+"""A flag's name without its dashes."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,10 @@ SETTINGS: dict[str, Setting] = {
     "ipvs-scheduler": Setting("rr spreads connections evenly over a Service's endpoints", "kubernetes.io, kube-proxy reference", (PROXY,)),
     "HTTP2_READ_IDLE_TIMEOUT_SECONDS": Setting(_HTTP2_WHY, _HTTP2_SOURCE),
     "HTTP2_PING_TIMEOUT_SECONDS": Setting(_HTTP2_WHY, _HTTP2_SOURCE),
+    "server": Setting(
+        "a node that starts while the one it joins at is down may not find the cluster",
+        "k3s-io/k3s#11333; docs.k3s.io, High Availability Embedded etcd: fixed registration address",
+    ),
     "net.ipv4.tcp_retries2": Setting(
         "a connection with unanswered data hangs until the retries are used up: 15 min 24 s with the kernel's 15, "
         "102 s with 8 (host processes and hostNetwork pods; other pods have their own)",
@@ -115,6 +122,12 @@ DEAD_FLAGS: dict[str, DeadFlag] = {
         (1, 27, 0),
     ),
 }
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError where C(name) is not a flag's name without its dashes."""
+    if not FLAG_NAME.fullmatch(name):
+        raise ValueError("'%s' is not the name of a flag: give it without dashes, in lower case, words joined by '-'" % name)
 
 
 def check_flag(component: str, name: str, release: Release | None) -> None:

@@ -23,18 +23,30 @@ STARTED = "ExecMainStartTimestampMonotonic"
 
 
 def show(module: AnsibleModule, unit: str, *properties: str) -> dict[str, str]:
-    """Return properties of a unit as C(systemctl show) prints them.
+    """Return properties of a unit as C(systemctl show) prints them, those with several lines as several lines.
 
     Raises:
         NodeError: systemd does not know the unit.
     """
     names = ("LoadState", *properties)
     code, out, err = module.run_command(["systemctl", "show", unit, "--property=" + ",".join(names)])
-    found = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+    found: dict[str, str] = {}
+    for name, equals, value in (line.partition("=") for line in out.splitlines()):
+        if equals:
+            found[name] = found[name] + "\n" + value if name in found else value
     if code or found.get("LoadState") != "loaded":
         state = found.get("LoadState") or err.strip()
         raise node_files.NodeError("systemd has no unit %s on this node (%s)" % (unit, state))
     return found
+
+
+def exists(module: AnsibleModule, unit: str) -> bool:
+    """Tell whether systemd knows a unit."""
+    try:
+        show(module, unit)
+    except node_files.NodeError:
+        return False
+    return True
 
 
 def mark_changed(module: AnsibleModule, unit: str, run_id: str | None = None) -> None:

@@ -7,32 +7,37 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: component_args
-short_description: Set flags of Kubernetes components in MicroK8s' argument files
+short_description: Set flags of Kubernetes components in MicroK8s or K3s
 version_added: 0.1.0
 description:
-  - Reads the argument files by the grammar of MicroK8s' kubelite, in every form that it accepts, and leaves exactly one
+  - MicroK8s. Reads the argument files by the grammar of kubelite, in every form that it accepts, and leaves exactly one
     occurrence of each flag that is named, at the place of the one that counted. Everything else stays byte for byte.
+  - K3s. Reads all configuration files and the unit's command line by K3s' rules, and writes one drop-in of its own
+    (C(config.yaml.d/zz-kubekeel.yaml)), which appends to the user's C(*-arg) items and edits none of them. A flag that has
+    its value already gets no second item. One that a later file or the command line decides is a reason in RV(reasons).
+  - K3s. Components that the node does not run (on agents all but kubelet and kube-proxy; those that C(disable-*) keys switch
+    off) get no flags. They are in RV(absent).
   - Restarts nothing. The result says which units have to; M(kubekeel.ha.unit_restart) or the role
     R(rolling_restart,ansible_collections.kubekeel.ha.rolling_restart_role) does it.
 options:
-  distribution:
-    description: The Kubernetes distribution of the node.
-    type: str
-    choices: [auto, microk8s]
-    default: auto
   components:
     description:
       - Component name to flags (without dashes) to values. V(null) removes a flag.
       - Components are V(kube-apiserver), V(kube-controller-manager), V(kube-scheduler), V(kube-proxy) and V(kubelet).
-      - A value cannot hold white space, quotes or V(#), and V($) only for a variable of the snap such as
+      - In MicroK8s a value cannot hold white space, quotes or V(#), and V($) only for a variable of the snap such as
         V(${SNAP_DATA}); kubelite's grammar has no way to write them.
     type: dict
     required: true
+  k3s_config_file:
+    description:
+      - The main configuration file of K3s. By default the one that the unit names (C(--config), E(K3S_CONFIG_FILE)), else
+        V(/etc/rancher/k3s/config.yaml). Another one than the unit reads is refused.
+    type: path
   microk8s_args_dir:
     description: Folder of MicroK8s' argument files.
     type: path
     default: /var/snap/microk8s/current/args
-extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.writes, kubekeel.ha.run]
+extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.writes, kubekeel.ha.distribution, kubekeel.ha.run]
 seealso:
   - module: kubekeel.ha.service_environment
   - module: kubekeel.ha.unit_restart
@@ -86,6 +91,23 @@ problems:
     line: {description: Number of the line., type: int}
     text: {description: The line., type: str}
     why: {description: What is wrong with it., type: str}
+reasons:
+  description:
+    - Why a flag cannot have the wanted value (K3s). Where there is one the module changes nothing and fails; in check mode it
+      only says so.
+  returned: success
+  type: list
+  elements: str
+findings:
+  description: What should be mended by hand, such as a flag that is set twice, or a key that K3s ignores. With file and line.
+  returned: success
+  type: list
+  elements: str
+absent:
+  description: Components that this node does not run (K3s).
+  returned: success
+  type: list
+  elements: str
 restart:
   description: Units that have to restart, because of this run or of an earlier one that broke off.
   returned: success
@@ -94,20 +116,23 @@ restart:
   sample: [snap.microk8s.daemon-kubelite]
 """
 
-import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubekeel.ha.plugins.module_utils import (
-    kubelite_args,
+    distribution,
+    k3s,
+    k3s_args,
     microk8s,
+    microk8s_args,
     node_change,
-    node_files,
     node_module,
     settings,
     systemd,
 )
+from ansible_collections.kubekeel.ha.plugins.module_utils.args_plan import ArgsPlan
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
+from ansible_collections.kubekeel.ha.plugins.module_utils.release import parse_release
 
 
 def wanted_flags(components: dict[str, Any]) -> dict[str, dict[str, str | None]]:
@@ -123,11 +148,9 @@ def wanted_flags(components: dict[str, Any]) -> dict[str, dict[str, str | None]]
         if not isinstance(flags, dict):
             raise NodeError("components.%s: flags and their values are needed, not %r" % (component, flags))
         wanted[component] = {name: _as_text(component, name, value) for name, value in flags.items()}
-        for name, value in wanted[component].items():
+        for name in flags:
             try:
-                kubelite_args.check_name(name)
-                if value is not None:
-                    kubelite_args.check_value(name, value)
+                settings.check_name(name)
             except ValueError as error:
                 raise NodeError("components.%s: %s" % (component, error)) from error
     return wanted
@@ -141,52 +164,25 @@ def _as_text(component: str, name: str, value: object) -> str | None:
     raise NodeError("components.%s.%s: one value is needed (several ones joined by ','), not %r" % (component, name, value))
 
 
-def detect(distribution: str, args_dir: str) -> None:
-    """Make sure that this node runs a distribution that this module knows.
+def plan(module: AnsibleModule, found: distribution.Distribution) -> ArgsPlan:
+    """Return what has to change on this node.
 
     Raises:
-        NodeError: it does not.
+        NodeError: the operator has to know, and nothing can be changed.
     """
-    if os.path.isdir(args_dir):
-        return
-    if distribution == "auto" and os.path.exists("/etc/rancher/k3s"):
-        raise NodeError("this node runs K3s, which this release of kubekeel does not change yet")
-    raise NodeError(
-        "there is no %s: MicroK8s is not installed here, or is damaged. Is the node in the right inventory group? "
-        "For files in another place set microk8s_args_dir" % args_dir
-    )
-
-
-def read_args(args_dir: str, component: str) -> tuple[str, str]:
-    """Return path and text of a component's argument file.
-
-    Raises:
-        NodeError: it is missing, cannot be read, or says nothing.
-    """
-    path = os.path.join(args_dir, component)
-    text = node_files.read(path)
-    cure = "MicroK8s' own is %s" % os.path.join(microk8s.DEFAULT_ARGS_DIR, component)
-    if text is None:
-        raise NodeError("%s is missing. %s" % (path, cure))
-    if not kubelite_args.parse(text).flags:
-        raise NodeError("%s holds no flags, as after a power cut (canonical/microk8s#4089). Restore it first; %s" % (path, cure))
-    return path, text
-
-
-def plan(component: str, path: str, text: str, wanted: dict[str, str | None]) -> tuple[str, list[node_change.Change]]:
-    """Return the new text of a file and the changes that lead to it."""
-    after = kubelite_args.merge(text, wanted)
-    if after == text:
-        return after, []
-    old, new = kubelite_args.parse(text), kubelite_args.parse(after)
-    changes = []
-    for name in wanted:
-        count = len(old.occurrences(name))
-        if old.occurrences(name) != new.occurrences(name):
-            note = "it was there %d times" % count if count > 1 else ""
-            before, now = old.effective().get(name), new.effective().get(name)
-            changes.append(node_change.Change(component, name, before, now, path, note))
-    return after, changes
+    wanted = wanted_flags(module.params["components"])
+    node = None
+    if found.name == distribution.K3S:
+        node = k3s.K3sNode(module, found.unit, module.params["k3s_config_file"])
+    release = parse_release(node.release_text(module) if node else microk8s.release_text())
+    for component, flags in wanted.items():
+        for name, value in flags.items():
+            if value is not None:
+                try:
+                    settings.check_flag(component, name, release)
+                except ValueError as error:
+                    raise NodeError(str(error)) from error
+    return k3s_args.plan(node, wanted) if node else microk8s_args.plan(module.params["microk8s_args_dir"], wanted)
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -195,39 +191,24 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     Raises:
         NodeError: the operator has to know, and nothing was changed.
     """
-    args_dir = module.params["microk8s_args_dir"]
-    wanted = wanted_flags(module.params["components"])
-    detect(module.params["distribution"], args_dir)
-    release = microk8s.release()
-    files, changes, problems, effective = [], [], [], {}
-    for component, flags in wanted.items():
-        for name, value in flags.items():
-            if value is not None:
-                try:
-                    settings.check_flag(component, name, release)
-                except ValueError as error:
-                    raise NodeError(str(error)) from error
-        path, text = read_args(args_dir, component)
-        after, changed = plan(component, path, text, flags)
-        changes += changed
-        if after != text:
-            files.append(node_change.FileChange(path, text, after))
-        parsed = kubelite_args.parse(after)
-        effective[component] = parsed.effective()
-        problems += [dict(vars(problem), path=path) for problem in kubelite_args.problems(parsed, component)]
-        if microk8s.is_worker() and component not in (settings.KUBELET, settings.PROXY):
-            module.warn("%s is not read on this node: it is a worker" % path)
-    for problem in problems:
-        module.warn("{path}:{line}: '{text}': {why}".format(**problem))
+    found = distribution.find(module, module.params["microk8s_args_dir"])
+    made = plan(module, found)
+    for warning in made.warnings:
+        module.warn(warning)
     if not module.check_mode:
-        node_change.apply(module, files, microk8s.KUBELITE)
+        if made.reasons:
+            raise NodeError("; ".join(made.reasons), reasons=made.reasons)
+        node_change.apply(module, made.files, found.unit)
     return {
-        "changed": bool(files),
-        "changes": [change.as_result() for change in changes],
-        "diff": [change.as_diff() for change in files],
-        "effective": effective,
-        "problems": problems,
-        "restart": [microk8s.KUBELITE] if files or systemd.must_restart(module, microk8s.KUBELITE) else [],
+        "changed": bool(made.files),
+        "changes": [change.as_result() for change in made.changes],
+        "diff": [change.as_diff() for change in made.files],
+        "effective": made.effective,
+        "problems": made.problems,
+        "reasons": made.reasons,
+        "findings": made.findings,
+        "absent": made.absent,
+        "restart": [found.unit] if made.files or systemd.must_restart(module, found.unit) else [],
     }
 
 
@@ -235,8 +216,9 @@ def main() -> None:
     """Run the module."""
     node_module.execute(
         {
-            "distribution": {"type": "str", "choices": ["auto", "microk8s"], "default": "auto"},
+            "distribution": distribution.OPTION,
             "components": {"type": "dict", "required": True},
+            "k3s_config_file": {"type": "path"},
             "microk8s_args_dir": {"type": "path", "default": microk8s.ARGS_DIR},
             "run_id": {"type": "str"},
         },

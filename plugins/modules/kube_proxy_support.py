@@ -23,7 +23,7 @@ options:
     description: The scheduler of mode V(ipvs), such as V(rr).
     type: str
     default: rr
-extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.reads]
+extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.reads, kubekeel.ha.distribution]
 """
 
 EXAMPLES = r"""
@@ -71,11 +71,18 @@ import shutil
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import microk8s, node_change, node_module, proxy_mode, running_kernel
+from ansible_collections.kubekeel.ha.plugins.module_utils import distribution, node_change, node_module, proxy_mode, running_kernel
 from ansible_collections.kubekeel.ha.plugins.module_utils.release import parse_release
 
 # sudo may hand over a PATH without the folders of administration.
-FOLDERS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin", "/snap/microk8s/current/usr/sbin"])
+FOLDERS = os.pathsep.join(
+    [
+        os.environ.get("PATH", ""),
+        *("/usr/local/sbin", "/usr/sbin", "/sbin"),
+        # What the distributions bring with them.
+        *("/snap/microk8s/current/usr/sbin", "/var/lib/rancher/k3s/data/current/bin", "/var/lib/rancher/k3s/data/current/bin/aux"),
+    ]
+)
 
 
 def read_node(module: AnsibleModule) -> proxy_mode.Node:
@@ -87,7 +94,8 @@ def read_node(module: AnsibleModule) -> proxy_mode.Node:
     kernel = platform.release()
     tools = {tool: path for tool in ("ipset", "ipvsadm", "nft") for path in [shutil.which(tool, path=FOLDERS)] if path}
     nft = parse_release(module.run_command([tools["nft"], "--version"])[1]) if "nft" in tools else None
-    return proxy_mode.Node(microk8s.release(), parse_release(kernel), running_kernel.modules("modules.builtin", "modules.dep"), tools, nft)
+    release = parse_release(distribution.release(module, distribution.find(module)))
+    return proxy_mode.Node(release, parse_release(kernel), running_kernel.modules("modules.builtin", "modules.dep"), tools, nft)
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -115,6 +123,7 @@ def main() -> None:
     """Run the module."""
     node_module.execute(
         {
+            "distribution": distribution.OPTION,
             "mode": {"type": "str", "choices": list(proxy_mode.MODES), "required": True},
             "scheduler": {"type": "str", "default": "rr"},
         },

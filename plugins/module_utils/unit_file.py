@@ -1,0 +1,136 @@
+"""The text of systemd units: assignments with their lines, and the words of a command (systemd.syntax, systemd.service)."""
+
+# Copyright (c) 2026 the kubekeel authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Iterable, List, Mapping, Tuple
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)")
+_PART = re.compile(r"'(?P<single>[^']*)'|\"(?P<double>(?:[^\"\\]|\\.)*)\"|(?:[^'\"\\]|\\.)+", re.DOTALL)
+_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a command line, and where it stands."""
+
+    text: str
+    path: str
+    line: int
+
+
+Lines = List[Tuple[int, str]]
+"""The physical lines of one logical line, with their numbers from 1."""
+
+
+def logical_lines(text: str) -> list[Lines]:
+    """Return the lines that say something; a backslash at the end goes on with the next line, comments between left out."""
+    found: list[Lines] = []
+    goes_on = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if (not goes_on and not line.strip()) or line.lstrip()[:1] in ("#", ";"):
+            continue
+        ends = not line.endswith("\\")
+        part = (number, line if ends else line[:-1])
+        if goes_on:
+            found[-1].append(part)
+        else:
+            found.append([part])
+        goes_on = not ends
+    return found
+
+
+def command(files: Iterable[tuple[str, str]], name: str = "ExecStart") -> list[Word]:
+    """Return the words of a unit's command, from its file and its drop-ins in their order.
+
+    Args:
+        files: path and text of each.
+        name: the assignment. An empty one takes back those before it; of several the last counts.
+
+    Raises:
+        ValueError: a quote is not closed.
+    """
+    words: list[Word] = []
+    for path, text in files:
+        section = ""
+        for (number, first), *more in logical_lines(text):
+            if first.strip().startswith("["):
+                section = first.strip()
+            key, equals, value = first.partition("=")
+            if section == "[Service]" and key.strip() == name and equals:
+                words = [Word(word, path, at) for at, part in [(number, value), *more] for word in shlex.split(part)]
+    return words
+
+
+def expand(words: Iterable[Word], environment: Mapping[str, str]) -> list[Word]:
+    """Return the words with variables: C($NAME) as a word of its own becomes several words, C(${NAME}) a part of one."""
+    found: list[Word] = []
+    for word in words:
+        alone = re.fullmatch(r"\$(\w+)", word.text)
+        if alone:
+            texts = environment.get(alone.group(1), "").split()
+        else:
+            texts = [_VARIABLE.sub(lambda one: environment.get(one[1] or one[2], ""), word.text)]
+        found.extend(Word(text, word.path, word.line) for text in texts)
+    return found
+
+
+def environment(text: str) -> dict[str, str]:
+    """Return the variables of an environment file; lines of another form are passed over, as systemd does."""
+    found = {}
+    for line in logical_lines(text):
+        assignment = _assignment(line)
+        if assignment:
+            found[assignment.group(1)] = _unquote(assignment.group(2).strip())
+    return found
+
+
+def _assignment(line: Lines) -> re.Match[str] | None:
+    return _ASSIGNMENT.fullmatch("".join(part for _number, part in line))
+
+
+def split(text: str) -> list[str]:
+    """Return the words of a list that systemd prints, such as C(A=1 "B=2 3"); all of it as one word where a quote is open."""
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return [text]
+
+
+def _unquote(value: str) -> str:
+    """Return a value without its quotes, as systemd reads an environment file (systemd.exec, EnvironmentFile=)."""
+
+    def plain(found: re.Match[str]) -> str:
+        if found["single"] is not None:
+            return found["single"]
+        if found["double"] is not None:
+            return re.sub(r"\\([\"\\`$])", r"\1", found["double"])
+        return re.sub(r"\\(.)", r"\1", found[0])
+
+    return _PART.sub(plain, value)
+
+
+def set_variables(text: str, wanted: Mapping[str, str | None]) -> str:
+    """Return the text of an environment file with each variable once, or not at all for None; the rest stays as it is."""
+    lines: dict[int, str] = dict(enumerate(text.splitlines(keepends=True), 1))
+    for name, value in wanted.items():
+        found = [line for line in logical_lines(text) if (_assignment(line) or ("", ""))[1] == name]
+        carried = environment(text).get(name) == value
+        for line in found[:-1] if carried else found:
+            for number, _part in line:
+                del lines[number]
+        if value is not None and not carried:
+            # Where it stood, so that a reader finds it there.
+            place = found[-1][0][0] if found else len(lines) + len(text) + 1
+            lines[place] = "%s=%s\n" % (name, _quote(value))
+    return "".join(line if line.endswith("\n") else line + "\n" for _number, line in sorted(lines.items()))
+
+
+def _quote(value: str) -> str:
+    if re.fullmatch(r"[\w./:@%+,=-]*", value):
+        return value
+    return '"%s"' % value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("`", "\\`")
