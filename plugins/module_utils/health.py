@@ -12,7 +12,9 @@ from typing import Any, Mapping, Sequence
 LEASE_DURATION = 40
 """A kubelet's Lease in seconds, where it does not say (kubelet configuration, nodeLeaseDurationSeconds)."""
 
-SERVER_LABEL = "node.kubernetes.io/microk8s-controlplane"
+API_LABELS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master", "node.kubernetes.io/microk8s-controlplane")
+ETCD_LABEL = "node-role.kubernetes.io/etcd"
+VOTER = "voter"
 CLOCK_SKEW = 5
 """Seconds by which a Lease may lie in the future before the clocks are to blame."""
 
@@ -26,7 +28,7 @@ class Member:
 
     host: str
     role: str
-    """voter, standby or spare (Dqlite)."""
+    """voter, standby or spare (Dqlite), voter or learner (etcd)."""
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Observation:
 
     members: Sequence[Member]
     readyz: Mapping[str, str]
-    """For the host of each member: empty where its API server is ready, else why it is not."""
+    """For the host of each API server: empty where it is ready, else why it is not."""
     nodes: Sequence[Mapping[str, Any]] = ()
     """Node objects of the API."""
     leases: Sequence[Mapping[str, Any]] = ()
@@ -44,6 +46,12 @@ class Observation:
     """When it was read, in seconds of the Unix epoch."""
     errors: list[str] = field(default_factory=list)
     """What could not be read."""
+    down: Mapping[str, str] = field(default_factory=dict)
+    """For the host of each member that was asked itself: empty where it is up, else why it is not."""
+    external: bool = False
+    """Whether the datastore is none that the servers run themselves, so that it lists no members."""
+    endpoints: Sequence[str] | None = None
+    """Addresses in the endpoints of the Service kubernetes, with ports; None where nobody asked."""
 
 
 @dataclass
@@ -82,14 +90,39 @@ def _internal_ip(node: Mapping[str, Any]) -> str:
     return next((str(one["address"]) for one in addresses if one["type"] == "InternalIP"), "")
 
 
-def _ready(node: Mapping[str, Any]) -> str:
+def _condition(node: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     conditions = node.get("status", {}).get("conditions", ())
-    return next((str(one["status"]) for one in conditions if one["type"] == "Ready"), "Unknown")
+    return next((one for one in conditions if one["type"] == name), {})
+
+
+def is_ready(node: Mapping[str, Any]) -> bool:
+    """Tell whether a node has the condition Ready."""
+    return bool(_condition(node, "Ready").get("status") == "True")
+
+
+def has_label(node: Mapping[str, Any], *labels: str) -> bool:
+    """Tell whether a node has one of these labels, with whatever value."""
+    return any(label in node["metadata"].get("labels", {}) for label in labels)
+
+
+def api_hosts(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the addresses of the nodes that are labelled as control plane."""
+    return [_internal_ip(node) for node in nodes if has_label(node, *API_LABELS)]
+
+
+def endpoint_addresses(endpoints: Mapping[str, Any]) -> list[str]:
+    """Return the addresses of an Endpoints object, each with its port."""
+    return [
+        ("[%s]:%d" if ":" in one["ip"] else "%s:%d") % (one["ip"], port["port"])
+        for subset in endpoints.get("subsets") or ()
+        for one in subset.get("addresses") or ()
+        for port in subset.get("ports") or ()
+    ]
 
 
 def _is_server(node: Mapping[str, Any], hosts: Sequence[str]) -> bool:
-    """MicroK8s labels its servers; a cluster of one lists 127.0.0.1 for its member, and addresses may differ."""
-    return SERVER_LABEL in node["metadata"].get("labels", {}) or _internal_ip(node) in hosts
+    """Servers are labelled. A cluster of one MicroK8s lists 127.0.0.1 for its member, and addresses may differ."""
+    return has_label(node, ETCD_LABEL, *API_LABELS) or _internal_ip(node) in hosts
 
 
 def _named(entry: str, node: Mapping[str, Any]) -> bool:
@@ -111,7 +144,10 @@ def read_nodes(seen: Observation) -> list[dict[str, Any]]:
                 "name": name,
                 "address": _internal_ip(node),
                 "role": "server" if _is_server(node, hosts) else "agent",
-                "ready": _ready(node) == "True",
+                "etcd": has_label(node, ETCD_LABEL),
+                "release": node.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", ""),
+                "ready": is_ready(node),
+                "voter": _condition(node, "EtcdIsVoter").get("status"),
                 "lease_age": None if renewed is None else round(seen.now - renewed, 1),
                 "lease_expired": renewed is None or seen.now - renewed > lease.get("leaseDurationSeconds", LEASE_DURATION),
             }
@@ -157,37 +193,75 @@ def _inventory_reasons(nodes: Sequence[Mapping[str, Any]], expected: Expectation
     return reasons
 
 
+def _api_reasons(seen: Observation, ignored: Sequence[str]) -> list[str]:
+    reasons = []
+    for host, why in sorted(seen.readyz.items()):
+        if host in ignored:
+            continue
+        if why:
+            reasons.append("the API server of %s is not ready: %s" % (host, why))
+        elif seen.endpoints is not None and host not in map(host_of, seen.endpoints):
+            reasons.append("the API server of %s is not among the endpoints of the Service kubernetes" % host)
+    return reasons
+
+
+def _etcd_reasons(nodes: Sequence[Mapping[str, Any]], seen: Observation, expected: Expectation, ignored: Sequence[str]) -> list[str]:
+    reasons = ["etcd of %s is not up: %s" % (host, why) for host, why in sorted(seen.down.items()) if why and host not in ignored]
+    hosts = [member.host for member in seen.members]
+    for node in nodes:
+        if not node["etcd"] or node["name"] in expected.ignore:
+            continue
+        if seen.members and node["address"] not in hosts:
+            reasons.append("node %s is labelled as etcd, but etcd has no member at %s" % (node["name"], node["address"]))
+        elif node["voter"] not in (None, "True"):
+            reasons.append("node %s is no voting member of etcd (EtcdIsVoter=%s)" % (node["name"], node["voter"]))
+    return reasons
+
+
 def _quorum_reasons(seen: Observation, spare: int) -> list[str]:
-    voters = [member for member in seen.members if member.role == "voter"]
-    if not seen.members:
+    voters = [member.host for member in seen.members if member.role == VOTER]
+    if not seen.members and not seen.external:
         return ["the datastore lists no members: it has no leader"]
+    if spare < 1 and not seen.external:
+        down = [host for host in voters if _is_down(host, seen)]
+        needed = len(voters) // 2 + 1
+        if len(voters) - len(down) <= needed:
+            state = "%s down" % ", ".join(down) if down else "all up; join servers until there are three"
+            return ["no server may be lost: %d voters (%s), %d needed" % (len(voters), state, needed)]
     if spare < 1:
-        down = [member.host for member in voters if seen.readyz.get(member.host)]
-        state = "%s down" % ", ".join(down) if down else "all up; join servers until there are three"
-        return ["no server may be lost: %d voters (%s), %d needed" % (len(voters), state, len(voters) // 2 + 1)]
+        return ["no server may be lost: only one API server is ready"]
     return []
+
+
+def _is_down(host: str, seen: Observation) -> bool:
+    """Where the members were not asked themselves, the API server beside one stands for it."""
+    return bool(seen.down.get(host) if seen.down else seen.readyz.get(host))
+
+
+def servers_to_spare(seen: Observation) -> int:
+    """Return how many servers may be lost at once: the datastore keeps its majority, and one API server is left."""
+    voters = [member.host for member in seen.members if member.role == VOTER]
+    ready = len([host for host, why in seen.readyz.items() if not why])
+    up = len([host for host in voters if not _is_down(host, seen)])
+    return ready - 1 if seen.external else min(up - (len(voters) // 2 + 1), ready - 1)
 
 
 def evaluate(seen: Observation, expected: Expectation) -> dict[str, Any]:
     """Return the answer as the module cluster_health gives it.
 
-    A server may be taken away where everything is up and the voters that remain still are a majority.
+    A server may be taken away where everything is up, the voters that remain still are a majority, and an API server is
+    left.
     """
-    voters = [member.host for member in seen.members if member.role == "voter"]
-    up = [host for host in voters if not seen.readyz.get(host)]
-    spare = len(up) - (len(voters) // 2 + 1)
+    spare = servers_to_spare(seen)
     nodes = read_nodes(seen)
-    problems = list(seen.errors)
-    ignored = {node["address"] for node in nodes if node["name"] in expected.ignore}
-    problems += [
-        "the API server of %s is not ready: %s" % (host, why) for host, why in sorted(seen.readyz.items()) if why and host not in ignored
-    ]
+    ignored = [node["address"] for node in nodes if node["name"] in expected.ignore]
+    problems = [*seen.errors, *_api_reasons(seen, ignored), *_etcd_reasons(nodes, seen, expected, ignored)]
     for node in nodes:
         if node["name"] not in expected.ignore:
             problems += _node_reasons(node, seen, expected)
     problems += _inventory_reasons(nodes, expected)
     quorum = _quorum_reasons(seen, spare)
-    if not seen.members:
+    if not seen.members and not seen.external:
         problems, quorum = quorum + problems, []
     return {
         "healthy": not problems,
@@ -195,5 +269,6 @@ def evaluate(seen: Observation, expected: Expectation) -> dict[str, Any]:
         "reasons": problems + quorum,
         "servers_to_spare": max(spare, 0),
         "nodes": nodes,
-        "members": [dict(vars(member), ready=not seen.readyz.get(member.host)) for member in seen.members],
+        "members": [dict(vars(member), ready=not _is_down(member.host, seen)) for member in seen.members],
+        "endpoints": list(seen.endpoints or ()),
     }

@@ -98,7 +98,7 @@ class _Connection(http.client.HTTPSConnection):
         self.sock = self._tls.wrap_socket(plain, server_hostname=CERTIFICATE_NAME)
 
 
-def get(credentials: Credentials, host: str, path: str, timeout: float) -> str:
+def get(credentials: Credentials, host: str, path: str, timeout: float, port: int | None = None) -> str:
     """Return the body of a successful GET.
 
     Args:
@@ -106,11 +106,12 @@ def get(credentials: Credentials, host: str, path: str, timeout: float) -> str:
         host: address of the server, IPv6 without brackets.
         path: with a leading slash.
         timeout: for each step of the exchange, in seconds.
+        port: another one than the kubeconfig's.
 
     Raises:
         ApiError: no answer, or another one than 200.
     """
-    connection = _Connection(host, credentials.port, timeout, credentials.context)
+    connection = _Connection(host, port or credentials.port, timeout, credentials.context)
     headers = {"Authorization": "Bearer " + credentials.token} if credentials.token else {}
     try:
         connection.request("GET", path, headers=headers)
@@ -127,13 +128,13 @@ def get(credentials: Credentials, host: str, path: str, timeout: float) -> str:
     return body
 
 
-def get_json(credentials: Credentials, host: str, path: str, timeout: float) -> Any:
+def get_json(credentials: Credentials, host: str, path: str, timeout: float, port: int | None = None) -> Any:
     """Return the decoded body of a successful GET.
 
     Raises:
         ApiError: no answer, another one than 200, or no JSON.
     """
     try:
-        return json.loads(get(credentials, host, path, timeout))
+        return json.loads(get(credentials, host, path, timeout, port))
     except ValueError as error:
         raise ApiError("%s gives no JSON" % path) from error

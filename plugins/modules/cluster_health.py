@@ -10,21 +10,19 @@ module: cluster_health
 short_description: Tell whether a cluster is well and may lose a server now
 version_added: 0.1.0
 description:
-  - Asks every API server for C(/readyz), and one that answers for the nodes and the Leases of their kubelets. Takes the
-    members of the datastore from the distribution. Changes nothing.
+  - Asks every API server for C(/readyz), and one that answers for the nodes and the Leases of their kubelets. Changes
+    nothing.
+  - MicroK8s. Takes the members of the datastore from C(microk8s status).
+  - K3s. Asks etcd for its members and each member whether it is up and knows a leader; every etcd node must have the
+    condition C(EtcdIsVoter), and every API server must be among the endpoints of the Service kubernetes. With an external
+    datastore only the API servers count.
   - A node that says Ready while its Lease has expired is a finding of its own. Its kubelet is alive and cannot reach
     the API, or its status is written by nobody any more.
-  - Runs on a server. To judge the restart of one server run it on another one, with C(delegate_to).
+  - Runs on a server with an API server. To judge the restart of one server run it on another one, with C(delegate_to).
 options:
-  distribution:
-    description: The Kubernetes distribution of the node.
-    type: str
-    choices: [auto, microk8s]
-    default: auto
   kubeconfig:
-    description: An administrator's kubeconfig on this node.
+    description: An administrator's kubeconfig on this node. By default the one that the distribution writes.
     type: path
-    default: /var/snap/microk8s/current/credentials/client.config
   expected_servers:
     description:
       - The servers that the inventory knows, by their Kubernetes names or addresses. Any difference from the cluster is
@@ -48,14 +46,20 @@ options:
     type: dict
     default: {}
   timeout:
-    description: For how many seconds to wait until a server may be lost. V(0) looks once.
+    description: For how many seconds to wait until all is as asked for. V(0) looks once.
     type: int
     default: 0
   stable:
     description: For how many seconds without a break that has to be so before the wait ends.
     type: int
     default: 0
-extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.reads]
+  spare:
+    description:
+      - Whether to wait until a server may be lost. Without it the wait is for everything being up alone, which a cluster of
+        one server, or one with a server in O(ignore_nodes), can be as well.
+    type: bool
+    default: true
+extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.reads, kubekeel.ha.distribution]
 """
 
 EXAMPLES = r"""
@@ -84,6 +88,10 @@ safe_to_disrupt:
   description: Whether everything is up and the cluster keeps its quorum without any one of its servers.
   returned: success
   type: bool
+as_asked:
+  description: The one of RV(healthy) and RV(safe_to_disrupt) that O(spare) asks for.
+  returned: success
+  type: bool
 reasons:
   description: Why not.
   returned: success
@@ -108,6 +116,9 @@ nodes:
     name: {description: Its Kubernetes name., type: str}
     address: {description: Its internal address., type: str}
     role: {description: V(server) or V(agent)., type: str}
+    etcd: {description: Whether it is labelled as a member of etcd (K3s)., type: bool}
+    voter: {description: Status of its condition EtcdIsVoter; null where it has none., type: str}
+    release: {description: Version of its kubelet., type: str}
     ready: {description: What its condition Ready says., type: bool}
     lease_age: {description: Seconds since its Lease was renewed; null without one., type: float}
     lease_expired: {description: Whether that is too long., type: bool}
@@ -118,22 +129,28 @@ members:
   elements: dict
   contains:
     host: {description: Its address., type: str}
-    role: {description: "V(voter), V(standby) or V(spare).", type: str}
-    ready: {description: Whether the API server beside it is ready., type: bool}
+    role: {description: "V(voter), V(standby) or V(spare) in Dqlite, V(voter) or V(learner) in etcd.", type: str}
+    ready: {description: Whether it is up (MicroK8s, whether the API server beside it is ready)., type: bool}
+endpoints:
+  description: Addresses in the endpoints of the Service kubernetes, with ports (K3s).
+  returned: success
+  type: list
+  elements: str
 cluster_id:
   description: Identity of the cluster, the UID of its namespace kube-system; empty where no API server answered.
   returned: success
   type: str
 """
 
+import os
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-
-from typing import Any
+from typing import Any, Callable
+from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import health, kube_api, microk8s, node_module
+from ansible_collections.kubekeel.ha.plugins.module_utils import distribution, etcd_client, health, k3s, k3s_keys, kube_api, node_module
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
 
 REQUEST_TIMEOUT = 4
@@ -142,9 +159,106 @@ POLL = 1.0
 NODES = "/api/v1/nodes"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 IDENTITY = "/api/v1/namespaces/kube-system"
+ENDPOINTS = "/api/v1/namespaces/default/endpoints/kubernetes"
+ETCD = "https://127.0.0.1:2379"
+"""On a server with a member of its own that one; on one without the load balancer that K3s runs."""
 
 
-def datastore_members(module: AnsibleModule) -> list[health.Member]:
+class Looker:
+    """Looks at the cluster from this server."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        """Find out what the node runs.
+
+        Raises:
+            NodeError: nothing that kubekeel knows, or the kubeconfig cannot be read.
+        """
+        self.module = module
+        found = distribution.find(module)
+        self.etcd: etcd_client.Credentials | None = None
+        self.is_k3s = found.name == distribution.K3S
+        if self.is_k3s:
+            node = k3s.K3sNode(module, found.unit)
+            if not node.has_api:
+                kind = "an agent" if node.role == k3s_keys.AGENT else "an etcd-only server"
+                raise NodeError(
+                    "this node is %s and has no API server to ask. Servers with one belong into the inventory group 'control_plane', "
+                    "those with a member of etcd into 'etcd'; a cluster where every server has both needs neither group" % kind
+                )
+            folder = os.path.join(node.data_dir, "server/tls/etcd")
+            if os.path.isdir(folder) and node.value("datastore-endpoint") is None:
+                self.etcd = etcd_client.Credentials(*(os.path.join(folder, name) for name in ("server-ca.crt", "client.crt", "client.key")))
+        self.api = kube_api.Credentials(module.params["kubeconfig"] or found.kubeconfig)
+
+    def observe(self) -> tuple[health.Observation, str]:
+        """Return what is to be seen of the cluster, and its identity.
+
+        Raises:
+            NodeError: the datastore's members cannot be had.
+        """
+        return self._observe_k3s() if self.is_k3s else self._observe_microk8s()
+
+    def _observe_microk8s(self) -> tuple[health.Observation, str]:
+        members = microk8s_members(self.module)
+        hosts = [member.host for member in members]
+        seen = health.Observation(members, at_once(hosts, self._ask_readyz), now=time.time())
+        return seen, self._read_api(seen, [host for host in hosts if not seen.readyz[host]])
+
+    def _observe_k3s(self) -> tuple[health.Observation, str]:
+        members, urls = [], {}
+        if self.etcd:
+            try:
+                found = etcd_client.members(self.etcd, ETCD, REQUEST_TIMEOUT)
+            except etcd_client.EtcdError as error:
+                raise NodeError("etcd at %s does not list its members: %s" % (ETCD, error)) from error
+            for member in found:
+                url = next(iter(member.client_urls or member.peer_urls), "")
+                host = urlsplit(url).hostname or url
+                members.append(health.Member(host, "learner" if member.is_learner else health.VOTER))
+                urls[host] = url
+        down = at_once(list(urls), lambda host: self._ask_etcd(urls[host]))
+        seen = health.Observation(members, {}, now=time.time(), down=down, external=not self.etcd)
+        identity = self._read_api(seen, ["127.0.0.1", *urls])
+        seen.readyz = at_once(health.api_hosts(seen.nodes), self._ask_readyz)
+        return seen, identity
+
+    def _ask_etcd(self, url: str) -> str:
+        return etcd_client.why_down(self.etcd, url, REQUEST_TIMEOUT) if self.etcd else ""
+
+    def _ask_readyz(self, host: str) -> str:
+        """Return why the API server of a host is not ready, an empty text where it is."""
+        try:
+            kube_api.get(self.api, host, "/readyz", REQUEST_TIMEOUT)
+        except kube_api.ApiError as error:
+            return str(error)
+        return ""
+
+    def _read_api(self, seen: health.Observation, hosts: list[str]) -> str:
+        """Fill in what the first API server says that answers, and return the identity of the cluster."""
+        error = None
+        for host in hosts:
+            try:
+                nodes, leases, namespace, endpoints = [
+                    kube_api.get_json(self.api, host, path, REQUEST_TIMEOUT) for path in (NODES, LEASES, IDENTITY, ENDPOINTS)
+                ]
+            except kube_api.ApiError as failed:
+                error = "the API server of %s does not list the nodes: %s" % (host, failed)
+                continue
+            seen.nodes, seen.leases, seen.now = nodes["items"], leases["items"], time.time()
+            seen.endpoints = health.endpoint_addresses(endpoints) if self.is_k3s else None
+            identity: str = namespace["metadata"]["uid"]
+            return identity
+        seen.errors.append(error or "no API server answers")
+        return ""
+
+
+def at_once(hosts: list[str], ask: Callable[[str], str]) -> dict[str, str]:
+    """Return the answer for each host, all asked at the same time."""
+    with ThreadPoolExecutor(max_workers=max(len(hosts), 1)) as pool:
+        return dict(zip(hosts, pool.map(ask, hosts)))
+
+
+def microk8s_members(module: AnsibleModule) -> list[health.Member]:
     """Return the members of the datastore.
 
     Raises:
@@ -166,51 +280,19 @@ def datastore_members(module: AnsibleModule) -> list[health.Member]:
     return members
 
 
-def ask_readyz(credentials: kube_api.Credentials, host: str) -> str:
-    """Return why the API server of a host is not ready, an empty text where it is."""
-    try:
-        kube_api.get(credentials, host, "/readyz", REQUEST_TIMEOUT)
-    except kube_api.ApiError as error:
-        return str(error)
-    return ""
-
-
-def observe(module: AnsibleModule, credentials: kube_api.Credentials) -> tuple[health.Observation, str]:
-    """Return what is to be seen of the cluster, and its identity.
-
-    Raises:
-        NodeError: the datastore's members cannot be had.
-    """
-    members = datastore_members(module)
-    hosts = [member.host for member in members]
-    with ThreadPoolExecutor(max_workers=max(len(hosts), 1)) as pool:
-        readyz = dict(zip(hosts, pool.map(lambda host: ask_readyz(credentials, host), hosts)))
-    seen = health.Observation(members, readyz, now=time.time())
-    error = None
-    for host in [host for host in hosts if not readyz[host]]:
-        try:
-            nodes, leases, namespace = [kube_api.get_json(credentials, host, path, REQUEST_TIMEOUT) for path in (NODES, LEASES, IDENTITY)]
-        except kube_api.ApiError as failed:
-            error = "the API server of %s does not list the nodes: %s" % (host, failed)
-            continue
-        seen.nodes, seen.leases, seen.now = nodes["items"], leases["items"], time.time()
-        return seen, namespace["metadata"]["uid"]
-    seen.errors.append(error or "no API server answers")
-    return seen, ""
-
-
-def wait(module: AnsibleModule, credentials: kube_api.Credentials, expected: health.Expectation) -> dict[str, Any]:
-    """Look until a server may be lost, for O(stable) seconds without a break, or O(timeout) is over.
+def wait(module: AnsibleModule, looker: Looker, expected: health.Expectation) -> dict[str, Any]:
+    """Look until all is as asked for, for O(stable) seconds without a break, or O(timeout) is over.
 
     Raises:
         NodeError: the datastore's members cannot be had.
     """
     timeout, stable = module.params["timeout"], module.params["stable"]
+    wanted = "safe_to_disrupt" if module.params["spare"] else "healthy"
     until = time.monotonic() + timeout
     since: float | None = None
     while True:
         try:
-            seen, identity = observe(module, credentials)
+            seen, identity = looker.observe()
         except NodeError:
             # In the midst of a restart that is a state like others; it ends the wait only when it lasts.
             if time.monotonic() >= until:
@@ -220,13 +302,13 @@ def wait(module: AnsibleModule, credentials: kube_api.Credentials, expected: hea
             continue
         answer = health.evaluate(seen, expected)
         now = time.monotonic()
-        since = (since or now) if answer["safe_to_disrupt"] else None
+        since = (since or now) if answer[wanted] else None
         settled = since is not None and now - since >= stable
         if settled or now >= until:
             if not settled and since is not None and timeout:
-                answer["safe_to_disrupt"] = False
+                answer[wanted] = False
                 answer["reasons"] = ["all is well for %d s only, %d s are asked for" % (now - since, stable)]
-            return dict(answer, cluster_id=identity)
+            return dict(answer, as_asked=answer[wanted], cluster_id=identity)
         time.sleep(POLL)
 
 
@@ -242,7 +324,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise NodeError("renewed_after: a time in seconds of the Unix epoch is needed for each node") from error
     expected = health.Expectation(params["expected_servers"], params["expected_agents"], renewed_after, params["ignore_nodes"])
-    answer = wait(module, kube_api.Credentials(params["kubeconfig"]), expected)
+    answer = wait(module, Looker(module), expected)
     return {"changed": False, "msg": "; ".join(answer["reasons"]), **answer}
 
 
@@ -250,14 +332,15 @@ def main() -> None:
     """Run the module."""
     node_module.execute(
         {
-            "distribution": {"type": "str", "choices": ["auto", "microk8s"], "default": "auto"},
-            "kubeconfig": {"type": "path", "default": microk8s.KUBECONFIG},
+            "distribution": distribution.OPTION,
+            "kubeconfig": {"type": "path"},
             "expected_servers": {"type": "list", "elements": "str"},
             "expected_agents": {"type": "list", "elements": "str", "default": []},
             "ignore_nodes": {"type": "list", "elements": "str", "default": []},
             "renewed_after": {"type": "dict", "default": {}},
             "timeout": {"type": "int", "default": 0},
             "stable": {"type": "int", "default": 0},
+            "spare": {"type": "bool", "default": True},
         },
         run,
     )

@@ -26,8 +26,9 @@ options:
     default: 8
   ready_url:
     description:
-      - An address that answers once the units have come up. kubelite starts most of its components only when
-        its API server is ready, so that the others die of their flags later than that.
+      - An address that answers once the units have come up. Most components start only when the API server of their node is
+        ready, so that they die of their flags later than that.
+      - By default what the distribution has, on a server C(/readyz) of its API server. An empty one waits for nothing.
       - An answer that denies access is one, too. The certificate is not checked, since nothing is sent or read.
     type: str
   timeout:
@@ -41,14 +42,13 @@ attributes:
   diff_mode:
     description: A restart has no diff.
     support: none
-extends_documentation_fragment: [kubekeel.ha.attributes]
+extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.distribution]
 """
 
 EXAMPLES = r"""
 - name: Read the changed arguments
   kubekeel.ha.unit_restart:
     units: "{{ staged.restart }}"
-    ready_url: https://127.0.0.1:16443/readyz
 """
 
 RETURN = r"""
@@ -73,87 +73,56 @@ log:
   elements: str
 """
 
-import http.client
 import time
-import urllib.error
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.urls import open_url
-from ansible_collections.kubekeel.ha.plugins.module_utils import node_module, systemd, unit_log
+from ansible_collections.kubekeel.ha.plugins.module_utils import distribution, k3s, microk8s, node_module, systemd, unit_watch
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
 
-STATE = ("ActiveState", "MainPID", "NRestarts")
-POLL = 0.5
 
-
-def answers(url: str) -> bool:
-    """Tell whether a server answers, be it with a refusal."""
-    try:
-        open_url(url, timeout=2, validate_certs=False, use_proxy=False)
-    except urllib.error.HTTPError as error:
-        return error.code in (401, 403)
-    except ValueError as error:
-        raise NodeError("ready_url: %s" % error) from error
-    except (OSError, http.client.HTTPException):
-        return False
-    return True
-
-
-def watch(module: AnsibleModule, unit: str) -> str | None:
-    """Watch a unit until it has come up and lived on for a while. Return why it did not, None where it did.
-
-    Raises:
-        NodeError: there is no such unit.
-    """
-    url, length = module.params["ready_url"], module.params["watch"]
-    first = systemd.show(module, unit, *STATE)
-    patience = time.monotonic() + module.params["timeout"]
-    ready_since = None
-    while True:
-        state = systemd.show(module, unit, *STATE)
-        if state["NRestarts"] != "0" or state["MainPID"] != first["MainPID"]:
-            return "its main process died"
-        if state["ActiveState"] != "active":
-            return "it is %s" % state["ActiveState"]
-        now = time.monotonic()
-        if ready_since is None and (not url or answers(url)):
-            ready_since = now
-        if ready_since is not None and now - ready_since >= length:
-            return None
-        if ready_since is None and now > patience:
-            return "%s gives no answer after %d s" % (url, module.params["timeout"])
-        time.sleep(POLL)
-
-
-def log_since(module: AnsibleModule, unit: str, start: float) -> list[str]:
-    """Return the lines that tell most of what a unit logged since C(start), in seconds of the Unix epoch."""
-    command = ["journalctl", "--unit", unit, "--since", "@%d" % start, "--output", "cat", "--no-pager"]
-    return unit_log.telling_lines(module.run_command(command)[1].splitlines())
-
-
-def restart(module: AnsibleModule, unit: str) -> dict[str, Any]:
+def restart(module: AnsibleModule, unit: str, url: str) -> dict[str, Any]:
     """Restart one unit and return its entry of the result.
 
     Raises:
         NodeError: there is no such unit, or it does not stay up.
     """
     at = time.time()
-    before = after = systemd.show(module, unit, "ExecMainStartTimestamp")["ExecMainStartTimestamp"]
+    shown = systemd.show(module, unit, "ExecMainStartTimestamp", "MainPID")
+    before = after = shown["ExecMainStartTimestamp"]
     if not module.check_mode:
         start = time.time()
         systemd.reload(module)
         # A unit that died again and again may not start any more (StartLimitBurst), and keeps its count of restarts.
         module.run_command(["systemctl", "reset-failed", unit])
-        code, _out, err = module.run_command(["systemctl", "restart", unit])
-        # What the old process did while it was stopping must not count as a sign of the new one.
-        at = time.time()
-        why = err.strip() if code else watch(module, unit)
+        # Not waiting for it: a unit of type notify, as K3s is, may take for ever to say that it is ready.
+        code, _out, err = module.run_command(["systemctl", "restart", "--no-block", unit])
+        why = (
+            err.strip() if code else unit_watch.watch(module, unit, shown["MainPID"], url, module.params["watch"], module.params["timeout"])
+        )
         if why:
-            log = log_since(module, unit, start)
+            log = unit_watch.log_since(module, unit, start)
             raise NodeError("%s did not stay up: %s. It logged:\n%s" % (unit, why, "\n".join(log)), log=log)
-        after = systemd.show(module, unit, "ExecMainStartTimestamp")["ExecMainStartTimestamp"]
+        new = systemd.show(module, unit, "ExecMainStartTimestamp", systemd.STARTED)
+        after = new["ExecMainStartTimestamp"]
+        # What the old process did while it was stopping must not count as a sign of the new one.
+        at = time.time() - time.monotonic() + int(new[systemd.STARTED]) / 1e6
     return {"name": unit, "before": before, "started": after, "at": at}
+
+
+def ready_url(module: AnsibleModule) -> tuple[str | None, str]:
+    """Return the unit that O(ready_url) is for (None for each), and the address; by default what the distribution has.
+
+    Raises:
+        NodeError: the node runs no distribution that kubekeel knows.
+    """
+    asked = module.params["ready_url"]
+    if asked is not None:
+        return None, asked
+    found = distribution.find(module)
+    if found.name == distribution.K3S:
+        return found.unit, k3s.K3sNode(module, found.unit).ready_url
+    return found.unit, "" if microk8s.is_worker() else microk8s.READY_URL
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -162,7 +131,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     Raises:
         NodeError: the operator has to know.
     """
-    units = [restart(module, unit) for unit in module.params["units"]]
+    names = module.params["units"]
+    for_unit, url = ready_url(module) if names else ("", "")
+    units = [restart(module, name, url if for_unit in (None, name) else "") for name in names]
     return {"changed": bool(units), "units": units, "restarted_at": max([unit["at"] for unit in units], default=time.time())}
 
 
@@ -170,6 +141,7 @@ def main() -> None:
     """Run the module."""
     node_module.execute(
         {
+            "distribution": distribution.OPTION,
             "units": {"type": "list", "elements": "str", "required": True},
             "watch": {"type": "int", "default": 8},
             "ready_url": {"type": "str"},
