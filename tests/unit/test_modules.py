@@ -11,7 +11,14 @@ import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.kubekeel.ha.plugins.module_utils import node_files, run_record, sysctl_files, systemd
-from ansible_collections.kubekeel.ha.plugins.modules import component_args, restore, service_environment, sysctl_profile
+from ansible_collections.kubekeel.ha.plugins.modules import (
+    component_args,
+    k3s_registration,
+    node_info,
+    restore,
+    service_environment,
+    sysctl_profile,
+)
 
 Result = dict[str, Any]
 RunModule = Callable[..., Result]
@@ -123,8 +130,19 @@ def test_refuses_what_cannot_be_meant(run_module: RunModule, args_dir: pathlib.P
     assert part in result["msg"]
 
 
-def test_refuses_a_node_without_microk8s(run_module: RunModule, tmp_path: pathlib.Path) -> None:
-    assert "MicroK8s is not installed here, or is damaged" in set_lease(run_module, tmp_path / "none")["msg"]
+@pytest.mark.parametrize(
+    ("distribution", "part"),
+    [
+        ("auto", "and no unit of K3s: MicroK8s is not installed here"),
+        ("microk8s", "or is damaged"),
+        ("k3s", "systemd knows no unit k3s or k3s-agent here"),
+    ],
+)
+def test_refuses_a_node_without_kubernetes(
+    run_module: RunModule, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, distribution: str, part: str
+) -> None:
+    monkeypatch.setattr(systemd, "exists", lambda *_: False)
+    assert part in set_lease(run_module, tmp_path / "none", distribution=distribution)["msg"]
 
 
 def test_follows_no_link(run_module: RunModule, args_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -227,7 +245,7 @@ def test_a_run_id_is_no_path(tmp_path: pathlib.Path, run_id: str) -> None:
 @pytest.fixture
 def unit(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     """A drop-in's path; systemd knows what stands in it, and one variable of the unit's own."""
-    monkeypatch.setattr(service_environment, "FOLDER", str(tmp_path))
+    monkeypatch.setattr(service_environment, "DROP_INS", str(tmp_path))
     path = tmp_path / "x.service.d" / "zz-kubekeel.conf"
 
     def show(*_: object) -> dict[str, str]:
@@ -272,7 +290,7 @@ def test_a_dropin_that_is_overridden_is_an_error(run_module: RunModule, monkeypa
     monkeypatch.setattr(systemd, "show", lambda *_: {"LoadState": "loaded", "Environment": "A=1", systemd.STARTED: "1"})
     result = run_module(service_environment, unit="x", environment={"A": 8})
     assert result["failed"] is True
-    assert "another drop-in that sorts after" in result["msg"]
+    assert "another file that comes after" in result["msg"]
 
 
 def test_a_masked_file_and_a_refused_value(run_module: RunModule, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,3 +329,126 @@ def test_sysctls_are_told_apart_by_running_kernel_and_next_boot(
     assert (proc / "a.b").read_text() == "8\n"
     assert run_module(sysctl_profile, settings={"a.b": 8, "a.c": "1 2"}, path=str(path))["changed"] is False
     assert "there is no sysctl a.x" in run_module(sysctl_profile, settings={"a.x": 1}, path=str(path))["msg"]
+
+
+SERVER_CONFIG = """token: "K10secret"
+server: https://10.0.0.1:6443
+tls-san: [lb.example.org]
+kubelet-arg:
+  - max-pods=60
+"""
+
+
+@pytest.fixture
+def k3s_node(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """The folder of a K3s server: config.yaml, its unit and /etc/default."""
+    config, default, program = tmp_path / "config.yaml", tmp_path / "default", tmp_path / "k3s-program"
+    config.write_text(SERVER_CONFIG)
+    default.mkdir()
+    program.write_text("#!/bin/sh\necho 'k3s version v1.31.3+k3s1 (x)'\n")
+    program.chmod(0o755)
+    unit = tmp_path / "k3s.service"
+    unit.write_text(f"[Service]\nExecStart={program} \\\n  server \\\n  --config {config}\n")
+    files = f"{default}/k3s (ignore_errors=yes)\n{tmp_path}/k3s.service.env (ignore_errors=yes)"
+
+    def show(_module: object, name: str, *_: str) -> dict[str, str]:
+        if name != "k3s":
+            raise node_files.NodeError("systemd has no unit %s on this node" % name)
+        shown = {"LoadState": "loaded", "ActiveState": "active", "FragmentPath": str(unit), "EnvironmentFiles": files, "Environment": ""}
+        return {**shown, systemd.STARTED: str(LONG_AGO)}
+
+    monkeypatch.setattr(systemd, "show", show)
+    monkeypatch.setattr(service_environment, "DEFAULTS", str(default))
+    return tmp_path
+
+
+def set_frequency(run_module: RunModule, **more: object) -> Result:
+    return run_module(component_args, components={"kubelet": {"node-status-update-frequency": "5s"}}, distribution="k3s", **more)
+
+
+def test_k3s_gets_a_drop_in_that_only_root_reads_and_the_user_s_file_stays(run_module: RunModule, k3s_node: pathlib.Path) -> None:
+    result = set_frequency(run_module, run_id="r1")
+    drop_in = k3s_node / "config.yaml.d/zz-kubekeel.yaml"
+    assert drop_in.stat().st_mode & 0o777 == 0o600
+    assert (k3s_node / "config.yaml").read_text() == SERVER_CONFIG
+    assert result["effective"]["kubelet"] == {"max-pods": "60", "node-status-update-frequency": "5s"}
+    assert (result["restart"], result["changes"][0]["path"]) == (["k3s"], str(drop_in))
+    assert set_frequency(run_module)["changed"] is False
+    assert run_module(restore, run_id="r1")["paths"] == [str(drop_in)]
+    assert not drop_in.exists()
+
+
+def test_k3s_is_not_changed_where_another_file_decides(run_module: RunModule, k3s_node: pathlib.Path) -> None:
+    folder = k3s_node / "config.yaml.d"
+    folder.mkdir()
+    (folder / "zzz.yaml").write_text("kubelet-arg: max-pods=9\n")
+    assert set_frequency(run_module, check=True)["reasons"]
+    result = set_frequency(run_module)
+    assert result["failed"] is True
+    assert "zzz.yaml:1 comes after kubekeel's drop-in" in result["msg"]
+    assert [path.name for path in folder.iterdir()] == ["zzz.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [("token: 'K10secret\n", "config.yaml:1: a quote is not closed"), ("token: K10secret\n\tserver: x\n", "config.yaml:2: a tab stands")],
+)
+def test_a_k3s_file_that_cannot_be_read_ends_with_its_line(run_module: RunModule, k3s_node: pathlib.Path, text: str, part: str) -> None:
+    (k3s_node / "config.yaml").write_text(text)
+    result = set_frequency(run_module)
+    assert part in result["msg"]
+    assert "K10secret" not in json.dumps(result)
+    assert not (k3s_node / "config.yaml.d").exists()
+
+
+def test_another_config_file_than_the_unit_s_is_refused(run_module: RunModule, k3s_node: pathlib.Path) -> None:
+    assert f"but unit k3s reads {k3s_node}/config.yaml" in set_frequency(run_module, k3s_config_file="/etc/other.yaml")["msg"]
+
+
+def test_a_dead_flag_is_refused_by_the_release_of_k3s(run_module: RunModule, k3s_node: pathlib.Path) -> None:
+    assert k3s_node.exists()
+    result = run_module(component_args, components={"kube-controller-manager": {"pod-eviction-timeout": "1m"}}, distribution="k3s")
+    assert "is gone since 1.27" in result["msg"]
+
+
+def test_variables_of_k3s_go_beside_what_is_there_and_secrets_stay_secret(run_module: RunModule, k3s_node: pathlib.Path) -> None:
+    file = k3s_node / "default/k3s"
+    file.write_text("# mine\nK3S_TOKEN=K10secret\nNO_PROXY=x\n")
+    file.chmod(0o640)
+    arguments = {"distribution": "k3s", "environment": {"HTTP2_PING_TIMEOUT_SECONDS": 4}}
+    result = run_module(service_environment, run_id="r1", **arguments)
+    assert file.read_text() == "# mine\nK3S_TOKEN=K10secret\nNO_PROXY=x\nHTTP2_PING_TIMEOUT_SECONDS=4\n"
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert (result["changed"], result["restart"]) == (True, ["k3s"])
+    again = run_module(service_environment, **arguments)
+    assert again["changed"] is False
+    back = run_module(restore, run_id="r1")
+    assert "K10secret" not in json.dumps([result, again, back])
+    (k3s_node / "k3s.service.env").write_text("HTTP2_PING_TIMEOUT_SECONDS=9\n")
+    assert "is set by another file that comes after" in run_module(service_environment, **arguments)["msg"]
+
+
+def test_the_join_server_is_told_and_moved_only_to_an_address_that_is_fit(run_module: RunModule, k3s_node: pathlib.Path) -> None:
+    looked = run_module(k3s_registration, nodes=["server1", "10.0.0.1"])
+    assert (looked["server"], looked["single_node"], looked["changed"]) == ("https://10.0.0.1:6443", "10.0.0.1", False)
+    assert f"({k3s_node}/config.yaml:2) names the single node 10.0.0.1" in looked["findings"][0]
+    assert run_module(k3s_registration, nodes=["server1"])["findings"] == []
+    refused = run_module(k3s_registration, nodes=["server1"], address="other.example.org")
+    assert any("certificate authority" in reason for reason in refused["reasons"])
+    assert any("tls-san of this server does not hold other.example.org" in reason for reason in refused["reasons"])
+    assert not (k3s_node / "config.yaml.d").exists()
+
+
+def test_what_a_k3s_node_is(run_module: RunModule, k3s_node: pathlib.Path) -> None:
+    found = run_module(node_info)
+    assert {name: found[name] for name in ("distribution", "release", "unit", "kind", "has_api")} == {
+        "distribution": "k3s",
+        "release": "v1.31.3+k3s1",
+        "unit": "k3s",
+        "kind": "server",
+        "has_api": True,
+    }
+    (k3s_node / "config.yaml").write_text("disable-apiserver: true\n")
+    found = run_module(node_info)
+    assert (found["kind"], found["has_api"]) == ("etcd-only server", False)
+    assert "k3s-io/k3s#11349" in found["findings"][0]

@@ -1,0 +1,42 @@
+"""The address at which nodes of K3s join: does it name a single node? Pure."""
+
+# Copyright (c) 2026 the kubekeel authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+from typing import Iterable
+from urllib.parse import urlsplit
+
+PORT = 6443
+
+
+def normalize(address: str) -> str:
+    """Return an address as K3s takes it: C(https://host:port); the port is 6443 where none is given.
+
+    Raises:
+        ValueError: it names no host, or is not https.
+    """
+    text = address if "://" in address else "https://" + address
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError("'%s' is no address: %s" % (address, error)) from error
+    if parts.scheme != "https" or not host or parts.path.strip("/") or parts.query or parts.username is not None:
+        raise ValueError("'%s' is no address of servers such as https://k3s.example.org:6443" % address)
+    return "https://%s:%d" % ("[%s]" % host if ":" in host else host, port or PORT)
+
+
+def host_of(url: str) -> str:
+    """Return the host of a URL, IPv6 without brackets."""
+    return (urlsplit(url).hostname or "").lower()
+
+
+def single_node(url: str, nodes: Iterable[str]) -> str | None:
+    """Return the entry of C(nodes) (names and addresses) that a server URL names, None where it names something else."""
+    host = host_of(url)
+    known = [node.lower() for node in nodes]
+    if host in known:
+        return host
+    # A node is often written with its domain.
+    return next((node for node in known if "." in host and host.split(".")[0] == node and not host.replace(".", "").isdigit()), None)

@@ -1,0 +1,291 @@
+"""What else K3s has of its own: load-balancer state, registration, known bugs, units, etcd's answers."""
+
+import contextlib
+import json
+import struct
+
+import pytest
+from ansible_collections.kubekeel.ha.plugins.module_utils import etcd_messages, known_bugs, lb_state, registration, unit_file
+from ansible_collections.kubekeel.ha.plugins.module_utils.etcd_messages import EtcdMember, Frame
+from ansible_collections.kubekeel.ha.plugins.module_utils.node_change import hide_secrets
+from hypothesis import given
+from hypothesis import strategies as st
+
+A, B, C, IPV6 = "10.0.0.1:6443", "10.0.0.2:6443", "10.0.0.3:6443", "[fd00::1]:6443"
+JOIN = "https://10.0.0.9:6443"
+
+
+def state(*addresses, url=JOIN):
+    return json.dumps({"ServerURL": url, "ServerAddresses": list(addresses), "Listener": None})
+
+
+@pytest.mark.parametrize(
+    ("text", "current", "alive", "verdict"),
+    [
+        (state(A, B), [A, B], [A, B], "fresh"),
+        (state(A), [A, B], [A, B], "fresh"),
+        (state(IPV6), [IPV6], [IPV6], "fresh"),
+        (state(A, B), [A, B], [], "fresh"),
+        (state(A, C), [A, B], [A, B, C], "partly_stale"),
+        (state(A, B), [A, B], [A], "partly_stale"),
+        (state(A, C), [A, B], [B, C], "partly_stale"),
+        (state(C), [A, B], [A, B], "stale"),
+        (state(C), [A, B], [A, B, C], "stale"),
+        (state(B), [A, B], [A], "stale"),
+        (state(A, C), [A, B], [B], "stale"),
+        (state(C), [], [], "stale"),
+        (state(), [A], [A], "stale"),
+        (state(A, url="https://10.0.0.8:6443"), [B], [B], "foreign"),
+        (state(A, url=JOIN + "/"), [A], [A], "fresh"),
+        ("", [A], [A], "unreadable"),
+        ("{", [A], [A], "unreadable"),
+        ("[]", [A], [A], "unreadable"),
+        ('{"ServerURL": 1, "ServerAddresses": []}', [A], [A], "unreadable"),
+        ('{"ServerURL": "x", "ServerAddresses": "y"}', [A], [A], "unreadable"),
+        ('{"ServerURL": "x", "ServerAddresses": [1]}', [A], [A], "unreadable"),
+        ('{"ServerURL": "x"}', [A], [A], "unreadable"),
+    ],
+)
+def test_a_file_is_stale_only_where_nothing_in_it_helps(text, current, alive, verdict):
+    found = lb_state.judge(lb_state.parse(text), JOIN, current, dict.fromkeys([A, B, C, IPV6], False) | dict.fromkeys(alive, True))
+    assert found.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("product", "number", "verdict", "force", "goes"),
+    [
+        ("k3s", 0, "stale", False, True),
+        ("k3s", 0, "partly_stale", False, False),
+        ("k3s", 0, "partly_stale", True, True),
+        ("k3s", 0, "fresh", False, False),
+        ("k3s", 0, "absent", True, False),
+        ("k3s", 2, "stale", True, False),
+        ("rke2", 1, "stale", False, True),
+    ],
+)
+def test_what_may_be_cleared(product, number, verdict, force, goes):
+    why = lb_state.why_not_cleared(lb_state.files(product)[number], lb_state.Verdict(verdict, ""), force)
+    assert (why is None) is goes
+
+
+@pytest.mark.parametrize(("address", "parts"), [(A, ("10.0.0.1", 6443)), (IPV6, ("fd00::1", 6443)), ("host", ("", 0))])
+def test_addresses(address, parts):
+    assert lb_state.split_address(address) == parts
+    if parts[1]:
+        assert lb_state.join_address(*parts) == address
+
+
+@pytest.mark.parametrize(
+    ("bug", "release", "affected"),
+    [
+        ("#11349", "v1.31.3+k3s1", True),
+        ("#11349", "v1.31.4+k3s1", False),
+        ("#11349", "v1.31.4-rc1+k3s1", True),
+        ("#11349", "v1.31.5-rc1+k3s1", False),
+        ("#11349", "v1.30.7+k3s1", True),
+        ("#11349", "v1.30.8+k3s1", False),
+        ("#11349", "v1.29.11+k3s1", True),
+        ("#11349", "v1.29.12+k3s1", False),
+        ("#11349", "v1.28.99+k3s1", True),
+        ("#11349", "v1.32.0+k3s1", False),
+        ("#11349", "v1.32.0-rc2+k3s1", True),
+        ("#11349", "v1.36.0+k3s1", False),
+        ("#11333", "v1.32.2+k3s1", True),
+        ("#11333", "v1.32.3+k3s1", False),
+        ("#11333", "v1.31.6+k3s2", True),
+        ("#11333", "v1.31.7+k3s1", False),
+        ("#11333", "v1.30.10+k3s1", True),
+        ("#11333", "v1.30.11+k3s1", False),
+        ("#11333", "v1.29.14+k3s1", True),
+        ("#11333", "v1.29.15+k3s1", False),
+        ("#11311", "v1.31.2+k3s1", True),
+        ("#11311", "v1.31.3+k3s1", False),
+        ("#10506", "v1.30.2+k3s1", True),
+        ("#10506", "v1.30.3+k3s1", False),
+        ("#10506", "v1.27.15+k3s1", True),
+        ("#10506", "v1.27.16+k3s1", False),
+        ("#10506", "v1.31.0+k3s1", False),
+        ("dqlite#364", "v1.33.9", False),
+        ("dqlite#364", "v1.34.0", True),
+        ("dqlite#364", "v1.36.2", True),
+        ("dqlite#364", "v1.37.0", False),
+        ("#4596", "v1.27.16", True),
+        ("#4596", "v1.28.0", False),
+    ],
+)
+def test_borders_of_known_bugs(bug, release, affected):
+    (found,) = [one for one in known_bugs.BUGS if one.source.endswith(bug)]
+    assert known_bugs.has_bug(found, release) is affected
+
+
+def test_a_bug_is_told_where_it_shows():
+    (text,) = known_bugs.findings("k3s", "v1.31.3+k3s1", "agent")
+    assert "k3s-io/k3s#11349" in text
+    assert "Mended in 1.32.0, 1.31.4, 1.30.8, 1.29.12" in text
+    assert len(known_bugs.findings("k3s", "v1.31.2+k3s1", "etcd-only server")) == 2
+    assert known_bugs.findings("k3s", "v1.31.3+k3s1", "server") == []
+    assert known_bugs.findings("k3s", "", "agent") == []
+    assert known_bugs.findings("microk8s", "v1.31.3", "agent") == []
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("lb", "https://lb:6443"),
+        ("lb:443", "https://lb:443"),
+        ("https://lb.example.org", "https://lb.example.org:6443"),
+        ("https://[fd00::1]:6443/", "https://[fd00::1]:6443"),
+    ],
+)
+def test_registration_addresses(address, expected):
+    assert registration.normalize(address) == expected
+
+
+@pytest.mark.parametrize("address", ["", "http://lb:6443", "https://lb:6443/path", "https://me:pw@lb:6443", "https://lb:port"])
+def test_what_is_no_registration_address(address):
+    with pytest.raises(ValueError, match="is no address"):
+        registration.normalize(address)
+
+
+@pytest.mark.parametrize(
+    ("url", "node"),
+    [
+        ("https://10.0.0.1:6443", "10.0.0.1"),
+        ("https://[fd00::1]:6443", "fd00::1"),
+        ("https://Server1:6443", "server1"),
+        ("https://server1.example.org:6443", "server1"),
+        ("https://10.0.0.10:6443", None),
+        ("https://lb.example.org:6443", None),
+    ],
+)
+def test_which_urls_name_a_single_node(url, node):
+    assert registration.single_node(url, ["server1", "10.0.0.1", "fd00::1", "10"]) == node
+
+
+UNIT = """[Unit]
+Description=x
+ExecStart=/no/service
+[Service]
+# a note
+ExecStart=/usr/local/bin/k3s \\
+    server \\
+    # in between
+\t'--tls-san' \\
+\t'a b' --flag=${ONE} $MORE \\
+"""
+
+
+def test_a_unit_s_command_has_the_lines_of_its_words():
+    words = unit_file.command([("k3s.service", UNIT)])
+    assert [(word.text, word.line) for word in words] == [
+        ("/usr/local/bin/k3s", 6),
+        ("server", 7),
+        ("--tls-san", 9),
+        ("a b", 10),
+        ("--flag=${ONE}", 10),
+        ("$MORE", 10),
+    ]
+    assert [word.text for word in unit_file.expand(words, {"ONE": "1", "MORE": "c d"})][4:] == ["--flag=1", "c", "d"]
+
+
+def test_a_drop_in_replaces_the_command():
+    override = "[Service]\nExecStart=\nExecStart=/k3s agent\n"
+    assert [word.text for word in unit_file.command([("a", UNIT), ("b", override)])] == ["/k3s", "agent"]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "expected"),
+    [
+        ("", {"A": "1"}, "A=1\n"),
+        ("# note\nB=2\n", {"A": "1"}, "# note\nB=2\nA=1\n"),
+        ("B=2", {"A": "1"}, "B=2\nA=1\n"),
+        ("A=1\n", {"A": "1"}, "A=1\n"),
+        ("A='1'\n", {"A": "1"}, "A='1'\n"),
+        ("A=2\nB=2\n", {"A": "1"}, "A=1\nB=2\n"),
+        ("A=2\nB=2\nA=3\n", {"A": "1"}, "B=2\nA=1\n"),
+        ("A=1\nB=2\nA=1\n", {"A": "1"}, "B=2\nA=1\n"),
+        ("A=2\\\n3\nB=2\n", {"A": "1"}, "A=1\nB=2\n"),
+        ("A=2\nB=2\n", {"A": None}, "B=2\n"),
+        ("#A=2\n;A=3\n", {"A": "a b"}, '#A=2\n;A=3\nA="a b"\n'),
+        ("AA=2\n", {"A": None}, "AA=2\n"),
+    ],
+)
+def test_variables_of_an_environment_file(text, wanted, expected):
+    assert unit_file.set_variables(text, wanted) == expected
+    assert unit_file.set_variables(expected, wanted) == expected
+
+
+@given(st.dictionaries(st.sampled_from(["A", "B", "C"]), st.text(st.characters(codec="ascii", exclude_categories=("Cc",)))))
+def test_an_environment_file_says_what_was_wanted(wanted):
+    wanted = {name: value.strip() for name, value in wanted.items()}
+    assert unit_file.environment(unit_file.set_variables("A=0\nX=1\n", wanted)) == {"A": "0", "X": "1"} | wanted
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 255), st.integers(0, 2**31 - 1), st.binary(max_size=70))), st.binary(max_size=8)
+)
+def test_frames_are_cut_out_of_a_stream(sent, rest):
+    frames = [Frame(*one) for one in sent]
+    stream = b"".join(frame.encode() for frame in frames)
+    assert etcd_messages.frames(stream)[0] == frames
+    found, left = etcd_messages.frames(stream + b"\xff\xff\xff" + rest)
+    assert found == frames
+    assert left == b"\xff\xff\xff" + rest
+
+
+def field(number, value):
+    if isinstance(value, int):
+        return bytes([number << 3]) + varint(value)
+    return bytes([number << 3 | 2]) + varint(len(value)) + value
+
+
+def varint(value):
+    out = b""
+    while value > 127:
+        out += bytes([value & 127 | 128])
+        value >>= 7
+    return out + bytes([value])
+
+
+def test_members_of_etcd():
+    one = field(1, 2**63) + field(2, b"server1-0a1b2c3d") + field(3, b"https://10.0.0.1:2380") + field(4, b"https://10.0.0.1:2379")
+    two = field(1, 7) + field(3, b"https://10.0.0.2:2380") + field(5, 1)
+    answer = field(1, field(1, 5)) + field(2, one) + field(2, two)
+    assert etcd_messages.members(answer) == [
+        EtcdMember("server1-0a1b2c3d", ("https://10.0.0.1:2379",), ("https://10.0.0.1:2380",), False),
+        EtcdMember("", (), ("https://10.0.0.2:2380",), True),
+    ]
+    assert etcd_messages.leader(field(1, b"") + field(3, 20480) + field(4, 2**63)) == 2**63
+    assert etcd_messages.leader(field(1, b"")) == 0
+    assert etcd_messages.message(b"\0" + struct.pack("!I", 3) + b"abcd") == b"abc"
+
+
+@given(st.binary())
+def test_rubbish_is_refused_or_read_and_never_hangs(data):
+    for read in (etcd_messages.members, etcd_messages.leader, etcd_messages.message):
+        with contextlib.suppress(ValueError):
+            read(data)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "token: K10x",
+        "agent-token: 'K10x'",
+        "K3S_TOKEN=K10x",
+        'K3S_TOKEN="K10x y"',
+        "etcd-s3-secret-key: K10x",
+        "  password: K10x",
+        "etcd-s3-access-key=K10x",
+    ],
+)
+def test_diffs_hide_what_is_secret(line):
+    shown = hide_secrets(f"a: b\n{line}\nkubelet-arg+:\n")
+    assert "K10x" not in shown
+    assert shown.startswith("a: b\n")
+    assert shown.endswith("\nkubelet-arg+:\n")
+
+
+def test_diffs_show_what_is_not():
+    text = '--leader-elect-lease-duration=15s\n--service-account-key-file=x\nHTTP2_PING_TIMEOUT_SECONDS=4\n- "tokencleaner=x"\n'
+    assert hide_secrets(text) == text
