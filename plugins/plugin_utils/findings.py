@@ -17,14 +17,26 @@ def by_nodes(staged: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str
     Returns:
         Dictionaries with C(nodes) and C(changes), in the order of the first node.
     """
+    changes = {node: [change for result in results for change in result["changes"]] for node, results in staged.items()}
+    return [{"nodes": group["nodes"], "changes": group["found"]} for group in alike(changes)]
+
+
+def alike(found: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return what was found on nodes, once for all nodes where the same was found; nodes with nothing are left out.
+
+    Args:
+        found: a list for each node.
+
+    Returns:
+        Dictionaries with C(nodes) and C(found), in the order of the first node.
+    """
     groups: list[dict[str, Any]] = []
-    for node, results in staged.items():
-        changes = [change for result in results for change in result["changes"]]
-        same = next((group for group in groups if group["changes"] == changes), None)
+    for node, entries in found.items():
+        same = next((group for group in groups if group["found"] == list(entries)), None)
         if same:
             same["nodes"].append(node)
-        elif changes:
-            groups.append({"nodes": [node], "changes": changes})
+        elif entries:
+            groups.append({"nodes": [node], "found": list(entries)})
     return groups
 
 

@@ -10,7 +10,16 @@ import yaml
 ROOT = pathlib.Path(__file__).parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
 # What the playbooks set, not the operator.
-INTERNAL = {"preflight_enforce", "rollback_run_id", "rolling_restart_units", "rolling_restart_gate", "rolling_restart_node"}
+INTERNAL = {
+    "k3s_lb_state_state",
+    "k3s_lb_state_endpoints",
+    "k3s_lb_state_force",
+    "preflight_enforce",
+    "rollback_run_id",
+    "rolling_restart_units",
+    "rolling_restart_gate",
+    "rolling_restart_node",
+}
 
 
 def load(path: pathlib.Path) -> dict[str, Any]:
@@ -36,14 +45,16 @@ def test_defaults_and_argument_specs_agree(role: str) -> None:
         assert name.startswith(role + "_")
 
 
-def test_the_example_inventory_names_every_variable_of_every_role() -> None:
-    text = (ROOT / "inventories/microk8s/group_vars/all.yml").read_text()
-    wanted = {name for role in ROLES for name in spec(role)} - INTERNAL
+@pytest.mark.parametrize(("distribution", "foreign"), [("microk8s", "k3s_"), ("k3s", "microk8s_")])
+def test_the_example_inventories_name_every_variable_of_every_role(distribution: str, foreign: str) -> None:
+    text = (ROOT / f"inventories/{distribution}/group_vars/all.yml").read_text()
+    wanted = {name for role in ROLES for name in spec(role) if not name.startswith(foreign)} - INTERNAL
     assert {name for name in wanted if f"\n# {name}:" not in text} == set()
 
 
-def test_the_example_inventory_states_the_defaults() -> None:
-    text = (ROOT / "inventories/microk8s/group_vars/all.yml").read_text()
+@pytest.mark.parametrize("distribution", ["microk8s", "k3s"])
+def test_the_example_inventories_state_the_defaults(distribution: str) -> None:
+    text = (ROOT / f"inventories/{distribution}/group_vars/all.yml").read_text()
     stated = yaml.safe_load(
         "\n".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith(("# ", "#   ")) and is_yaml(line))
     )
