@@ -5,13 +5,15 @@ KUBEKEEL_CACHE ?= $(XDG_CACHE_HOME)/kubekeel
 
 NAME ?= lab
 DISTRIBUTION ?= microk8s
-SERVERS ?= 3
-AGENTS ?= 0
+# plain or, with K3s, split. Without a number, the topology's own counts.
+TOPOLOGY ?= plain
+SERVERS ?=
+AGENTS ?=
 
 LOCK := tests/requirements.lock
 VENV := $(KUBEKEEL_CACHE)/venv/$(shell { cat $(LOCK); $(PYTHON) --version; } | sha256sum | cut -c1-12)
 LAB := python -m lab
-UP := $(LAB) up --name $(NAME) --distribution $(DISTRIBUTION) --servers $(SERVERS) --agents $(AGENTS)
+UP := $(LAB) up --name $(NAME) --distribution $(DISTRIBUTION) --topology $(TOPOLOGY) $(SERVERS:%=--servers %) $(AGENTS:%=--agents %)
 INVENTORY := inventories/$(NAME)
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -40,7 +42,7 @@ $(VENV)/complete:
 lab-requirements: setup
 	@$(LAB) requirements
 
-lab-up: lab-requirements ## Start a real cluster (NAME=lab DISTRIBUTION=microk8s SERVERS=3 AGENTS=0)
+lab-up: lab-requirements ## Start a real cluster (NAME=lab DISTRIBUTION=microk8s TOPOLOGY=plain SERVERS=3 AGENTS=0)
 	@$(UP)
 
 lab-down: setup ## Remove it

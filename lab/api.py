@@ -67,7 +67,7 @@ class Api:
             raise ApiError(f"{self.host}: POST {path} answered {status}: {answer[:200].decode(errors='replace')}")
 
     def ready(self) -> bool:
-        """Tell whether the server says that it is ready; anonymous requests may ask that."""
+        """Tell whether the server says that it is ready."""
         try:
             return self.request("GET", "/readyz")[0] == http.HTTPStatus.OK
         except ApiError:

@@ -15,6 +15,7 @@ from .cache import Cache
 from .console import Steps, err, out
 from .errors import LabError
 from .state import State
+from .topology import counts
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -69,8 +70,9 @@ def build() -> None:
 def up(
     name: Name = "lab",
     distribution: Annotated[str, typer.Option(help="Whose layout the nodes get.")] = "microk8s",
-    servers: Annotated[int, typer.Option(help="Nodes with a control plane.")] = 3,
-    agents: Annotated[int, typer.Option(help="Nodes without one.")] = 0,
+    topology: Annotated[str, typer.Option(help="plain, or split: datastore and control plane on servers of their own (K3s).")] = "plain",
+    servers: Annotated[int | None, typer.Option(help="Nodes with control plane and datastore.  [default: 3]")] = None,
+    agents: Annotated[int | None, typer.Option(help="Nodes for pods only.  [default: 0, split: 1]")] = None,
     inventory: Inventory = None,
 ) -> None:
     """Make a cluster; a standing one of the same name is replaced."""
@@ -80,8 +82,7 @@ def up(
         steps,
         lab=name,
         distribution_name=distribution,
-        servers=servers,
-        agents=agents,
+        wanted=counts(topology, servers, agents),
         inventory_folder=inventory_folder(name, inventory),
     )
     out.print(lab_table(made))
@@ -116,7 +117,7 @@ def lab_table(lab: State) -> Table:
     table = Table(title=f"{lab.topology.lab}: {lab.distribution}, Kubernetes {lab.version}", title_justify="left")
     for column in ("node", "address", "pods", "container", "state"):
         table.add_column(column, no_wrap=True)
-    for node in lab.topology.nodes:
+    for node in lab.topology.machines:
         table.add_row(node.name, node.address, node.pod_subnet, node.container, states.get(node.container, "missing"))
     return table
 

@@ -1,11 +1,10 @@
-"""What every node has, whatever the distribution: names, routes, SSH, the pods' image."""
+"""What every node has, whatever the distribution: names, routes, SSH."""
 
 import uuid
 from collections.abc import Iterator
 
 from .archive import EXECUTABLE, READABLE, SECRET, Directory, Entry, File
-from .distribution import Distribution
-from .image import OPERATOR, OPERATOR_GID, OPERATOR_UID, POD_ARCHIVE
+from .image import OPERATOR, OPERATOR_GID, OPERATOR_UID
 from .secrets import Secrets
 from .templates import content
 from .topology import Node, Topology
@@ -19,24 +18,16 @@ FILES = (
     ("etc/kubekeel-lab/routes", READABLE),
     ("etc/sysctl.d/10-kubekeel-lab.conf", READABLE),
     ("etc/systemd/system/kubekeel-lab-network.service", READABLE),
-    ("etc/systemd/system/kubekeel-lab-pod-image.service", READABLE),
     (INIT, EXECUTABLE),
     (CLIENT, EXECUTABLE),
 )
-# Unit to the target that wants it.
-ENABLED = {
-    "kubekeel-lab-network.service": "sysinit.target",
-    "kubekeel-lab-pod-image.service": "multi-user.target",
-}
 
 
-def entries(topology: Topology, node: Node, distribution: Distribution, secrets: Secrets) -> Iterator[Entry]:
-    """Yield a node's common files."""
-    values = {"topology": topology, "node": node, "distribution": distribution, "pod_archive": POD_ARCHIVE}
+def entries(topology: Topology, node: Node, secrets: Secrets) -> Iterator[Entry]:
+    """Yield a machine's common files."""
     for path, mode in FILES:
-        yield File(path, content(path, **values), mode)
-    for unit, target in ENABLED.items():
-        yield enable(unit, target)
+        yield File(path, content(path, topology=topology, node=node), mode)
+    yield enable("kubekeel-lab-network.service", "sysinit.target")
     yield File("etc/hostname", f"{node.name}\n".encode())
     yield File("etc/machine-id", f"{uuid.uuid4().hex}\n".encode())
     # A resolver that is not there would cost sudo and sshd seconds; none answers at once.

@@ -26,18 +26,25 @@ class Distribution(Protocol):
         """ClusterIP of the web workload's Service."""
 
     @property
-    def containerd_unit(self) -> str:
-        """The unit whose containerd runs the pods."""
+    def pod_network(self) -> str:
+        """Network whose parts are the nodes' own subnets for pods."""
 
     @property
-    def containerd_socket(self) -> str:
-        """Absolute path of that containerd's socket."""
+    def splits_servers(self) -> bool:
+        """Tell whether control plane and datastore may be on different servers, with an address in front of them all."""
 
     def entries(self, topology: Topology, node: Node, secrets: Secrets, version: str) -> Iterable[Entry]:
-        """Return the node's files of this distribution; ``version`` is that of Kubernetes."""
+        """Return a machine's files of this distribution; ``version`` is that of Kubernetes."""
+
+    def check(self) -> None:
+        """Check what the user's environment asks for, before anything is made.
+
+        Raises:
+            UsageError: it cannot be meant
+        """
 
     def units(self, node: Node) -> tuple[str, ...]:
         """Return the units that must run on a node."""
 
     def voters(self, execute: Execute) -> int:
-        """Return the number of voting members of the datastore; ``execute`` runs a command on a server."""
+        """Return the number of voting members of the datastore; ``execute`` runs a command on one of them."""

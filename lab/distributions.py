@@ -2,9 +2,10 @@
 
 from .distribution import Distribution
 from .errors import UsageError
+from .k3s import K3s
 from .microk8s import MicroK8s
 
-KNOWN: dict[str, Distribution] = {each.name: each for each in (MicroK8s(),)}
+KNOWN: dict[str, Distribution] = {each.name: each for each in (MicroK8s(), K3s())}
 
 
 def find(name: str) -> Distribution:

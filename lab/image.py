@@ -20,6 +20,7 @@ NODE_PACKAGES = (
     "systemd-sysv",
     "dbus",
     "python3",
+    "python3-yaml",
     "openssh-server",
     "sudo",
     "ca-certificates",
@@ -40,11 +41,13 @@ NODE_PACKAGES = (
     "runc",
     "containernetworking-plugins",
     "busybox-static",
+    "haproxy",
 )
 # The lab's own units replace the packages' services; getty has no terminal to wait on.
 MASKED_UNITS = (
     "etcd.service",
     "containerd.service",
+    "haproxy.service",
     "console-getty.service",
     "getty.target",
     "apt-daily.timer",

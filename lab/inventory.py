@@ -5,8 +5,10 @@ from pathlib import Path
 
 import yaml
 
+from . import distributions
 from .image import OPERATOR
 from .state import State
+from .topology import Node
 
 MARK = "# Written by the lab"
 FILE = "hosts.yml"
@@ -30,14 +32,22 @@ def render(state: State) -> str:
                 "kube_proxy_mode": "iptables",
             },
             "children": {
-                group: {"hosts": {node.name: {"ansible_host": node.address} for node in nodes}}
-                for group, nodes in (("servers", state.topology.servers), ("agents", state.topology.agents))
+                "servers": {"hosts": {node.name: {"ansible_host": node.address} for node in state.topology.servers}},
+                "agents": {"hosts": {node.name: {"ansible_host": node.address} for node in state.topology.agents}},
+                **{group: {"hosts": {node.name: {} for node in nodes}} for group, nodes in roles(state).items()},
             },
         }
     }
     text = yaml.safe_dump(document, sort_keys=False, width=1000)
     head = f"{MARK} '{state.topology.lab}' (python -m lab up); the next 'up' overwrites it, 'down' removes it.\n---\n"
     return head + text.replace(PROXY_MODE, f"{PROXY_MODE}  # {PROXY_MODE_REASON}")
+
+
+def roles(state: State) -> dict[str, tuple[Node, ...]]:
+    """Return the groups that tell servers apart, where the distribution has more than one kind of them."""
+    if not distributions.find(state.distribution).splits_servers:
+        return {}
+    return {"etcd": state.topology.datastore, "control_plane": state.topology.api_servers}
 
 
 def write(state: State) -> None:

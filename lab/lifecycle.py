@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,11 +13,11 @@ from .binaries import KubeBinaries
 from .cache import Cache
 from .console import Steps
 from .distribution import Distribution
-from .errors import LabError
+from .errors import LabError, UsageError
 from .readiness import Cluster
 from .secrets import Secrets
 from .state import State
-from .topology import Node, Topology, check_request, plan
+from .topology import Node, Role, Topology, check_name, plan
 
 KUBE_MOUNT = "/opt/kubekeel-lab/kube"
 KUBECTL_MOUNT = "/opt/kubekeel-lab/kubectl"
@@ -38,14 +39,17 @@ def build(cache: Cache, steps: Steps) -> KubeBinaries:
     return kube
 
 
-def up(cache: Cache, steps: Steps, *, lab: str, distribution_name: str, servers: int, agents: int, inventory_folder: Path) -> State:
+def up(cache: Cache, steps: Steps, *, lab: str, distribution_name: str, wanted: Mapping[Role, int], inventory_folder: Path) -> State:
     """Make a cluster and return when it serves; what stands under that name is replaced.
 
     Raises:
         LabError: with the node and the unit that failed, and its last words
     """
-    check_request(lab, servers, agents)
+    check_name(lab)
     chosen = distributions.find(distribution_name)
+    chosen.check()
+    if not chosen.splits_servers and Role.ETCD in wanted:
+        raise UsageError(f"{chosen.name} has no servers without a control plane")
     if inventory_folder.exists() and any(inventory_folder.iterdir()) and not inventory.is_ours(inventory_folder):
         raise LabError(f"{inventory_folder} is not the lab's own; choose another with --inventory")
     kube = build(cache, steps)
@@ -54,11 +58,11 @@ def up(cache: Cache, steps: Steps, *, lab: str, distribution_name: str, servers:
         with steps.step("make keys and a network"):
             with cache.lock("network"):
                 subnet = podman.create_network(lab)
-            topology = plan(lab, subnet, servers, agents)
+            topology = plan(lab, subnet, chosen.pod_network, wanted, registration=chosen.splits_servers)
             secrets = Secrets.create(topology)
             made = State(cache.state(lab), topology, chosen.name, kube.version, inventory_folder.resolve(), chosen.api_port)
             made.write(secrets)
-        with steps.step(f"start {len(topology.nodes)} nodes"), cache.lock("network"), podman.host_forwarding_kept():
+        with steps.step(f"start {len(topology.machines)} machines"), cache.lock("network"), podman.host_forwarding_kept():
             start_nodes(topology, chosen, secrets, kube)
         wait(steps, Cluster(topology, chosen, made.apis(made.administrator())))
         inventory.write(made)
@@ -72,21 +76,21 @@ def start_nodes(topology: Topology, chosen: Distribution, secrets: Secrets, kube
     def start(node: Node) -> None:
         podman.create_node(node, image.NODE_IMAGE, f"/{common.INIT}", mounts)
         files = [
-            *common.entries(topology, node, chosen, secrets),
+            *common.entries(topology, node, secrets),
             *chosen.entries(topology, node, secrets, kube.version),
         ]
         podman.copy_in(node.container, pack(files, time.time()))
         podman.start(node.container)
 
-    with ThreadPoolExecutor(len(topology.nodes)) as pool:
-        list(pool.map(start, topology.nodes))
+    with ThreadPoolExecutor(len(topology.machines)) as pool:
+        list(pool.map(start, topology.machines))
 
 
 def wait(steps: Steps, cluster: Cluster) -> None:
     """Wait until the cluster serves, step by step."""
 
     def workload_missing() -> list[str]:
-        api = cluster.apis[cluster.topology.servers[0].name]
+        api = cluster.apis[cluster.topology.api_servers[0].name]
         try:
             for path, body in workload.objects(len(cluster.topology.nodes), cluster.distribution.web_address):
                 api.ensure(path, body)

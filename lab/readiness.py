@@ -19,8 +19,8 @@ POLL_SECONDS = 0.5
 LOOK_SECONDS = 5.0
 MANY_RESTARTS = 3
 JOURNAL_LINES = 12
-# Information and warnings of Kubernetes (klog's I1121 04:25:20.1) would hide the one line that matters.
-NOISE = re.compile(r"^\S+: [IW]\d{4} ")
+# Information and warnings of Kubernetes (klog's I1121 04:25:20.1) and of K3s would hide the one line that matters.
+NOISE = re.compile(r"^(\S+: )?[IW]\d{4} | level=(info|warning) ")
 ASK_SERVICE = "until curl -fsS --max-time 1 http://{address}/ >/dev/null 2>&1; do sleep 0.2; done"
 
 
@@ -120,13 +120,13 @@ def unserved(cluster: Cluster) -> list[str]:
 
 def missing_voters(cluster: Cluster) -> list[str]:
     """Return one placeholder for each voter that the datastore lacks."""
-    server = cluster.topology.servers[0]
+    members = cluster.topology.datastore
     try:
-        voters = cluster.distribution.voters(lambda *words: podman.execute(server.container, *words))
+        voters = cluster.distribution.voters(lambda *words: podman.execute(members[0].container, *words))
     except LabError as error:
         return [str(error)]
-    lacking = len(cluster.topology.servers) - voters
-    return [f"{lacking} of {len(cluster.topology.servers)} voters of the datastore"] if lacking > 0 else []
+    lacking = len(members) - voters
+    return [f"{lacking} of {len(members)} voters of the datastore"] if lacking > 0 else []
 
 
 def diagnosis(cluster: Cluster, names: list[str]) -> str:

@@ -1,5 +1,6 @@
 """Every key of one lab; made anew by each ``up``."""
 
+import secrets
 from dataclasses import dataclass
 
 from .pki import Authority, Pair, new_key, private_pem
@@ -17,6 +18,7 @@ class Secrets:
     front_proxy: Authority
     administrator: Pair
     service_account_key: bytes
+    token: str
     operator: KeyPair
     host_keys: dict[str, KeyPair]
 
@@ -29,6 +31,7 @@ class Secrets:
             front_proxy=Authority("kubekeel-lab-front-proxy-ca"),
             administrator=cluster.issue(ADMINISTRATOR, "system:masters"),
             service_account_key=private_pem(new_key()),
+            token=secrets.token_hex(16),
             operator=new_key_pair(),
-            host_keys={node.name: new_key_pair() for node in topology.nodes},
+            host_keys={node.name: new_key_pair() for node in topology.machines},
         )

@@ -7,6 +7,7 @@ import shutil
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .api import Api, trust
 from .cache import Cache
@@ -54,7 +55,7 @@ class State:
         """Write everything; only the owner may read it."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.control_path.mkdir(exist_ok=True, mode=0o700)
-        hosts = {node.address: secrets.host_keys[node.name] for node in self.topology.nodes}
+        hosts = {node.address: secrets.host_keys[node.name] for node in self.topology.machines}
         description = {
             "topology": dataclasses.asdict(self.topology),
             "distribution": self.distribution,
@@ -63,7 +64,7 @@ class State:
             "api_port": self.api_port,
         }
         authority = secrets.cluster.pair.certificate
-        server = f"https://{self.topology.servers[0].address}:{self.api_port}"
+        server = f"https://{self.topology.api_servers[0].address}:{self.api_port}"
         for path, data in (
             (self.key, secrets.operator.private),
             (self.known_hosts, known_hosts(hosts).encode()),
@@ -82,7 +83,7 @@ class State:
 
     def apis(self, context: ssl.SSLContext, timeout: float = 5.0) -> dict[str, Api]:
         """Return a client for every API server, by node name."""
-        return {node.name: Api(node.address, self.api_port, context, timeout) for node in self.topology.servers}
+        return {node.name: Api(node.address, self.api_port, context, timeout) for node in self.topology.api_servers}
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -90,6 +91,11 @@ def write_private(path: Path, data: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE)
     with os.fdopen(descriptor, "wb") as handle:
         handle.write(data)
+
+
+def read_node(description: dict[str, Any]) -> Node:
+    """Return a node out of ``lab.json``."""
+    return Node(**{**description, "role": Role(description["role"])})
 
 
 def load(cache: Cache, lab: str) -> State:
@@ -102,10 +108,15 @@ def load(cache: Cache, lab: str) -> State:
     try:
         description = json.loads((folder / "lab.json").read_text())
         topology = description["topology"]
-        nodes = tuple(Node(**{**node, "role": Role(node["role"])}) for node in topology["nodes"])
+        registration = topology["registration"]
         return State(
             folder,
-            Topology(topology["lab"], topology["subnet"], nodes),
+            Topology(
+                topology["lab"],
+                topology["subnet"],
+                tuple(read_node(node) for node in topology["nodes"]),
+                read_node(registration) if registration else None,
+            ),
             description["distribution"],
             description["version"],
             Path(description["inventory"]),

@@ -1,8 +1,8 @@
-"""Nodes of a lab and their addresses: pure arithmetic on a name, two counts and a subnet."""
+"""Nodes of a lab and their addresses: pure arithmetic on a name, some counts and a subnet."""
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -10,22 +10,32 @@ from .errors import UsageError
 
 MAX_SERVERS = 9
 MAX_AGENTS = 40
-# Room for servers below it, so that an agent's address does not depend on their number.
-FIRST_SERVER_HOST = 11
-FIRST_AGENT_HOST = 51
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
 class Role(StrEnum):
-    """What a node does; also the groups of the inventory, in the singular."""
+    """What a machine does; the value is what its name begins with."""
 
     SERVER = "server"
+    """Control plane and datastore."""
+    ETCD = "etcd"
+    """A server with the datastore only."""
+    CONTROL_PLANE = "control"
+    """A server with the control plane only."""
     AGENT = "agent"
+    """Pods only."""
+    REGISTRATION = "registration"
+    """No node of the cluster: the address in front of all servers."""
+
+
+# The first machine's address within the subnet. There is room behind each, so that an agent's address does not depend
+# on the number of servers.
+FIRST_HOST = {Role.REGISTRATION: 5, Role.SERVER: 11, Role.ETCD: 11, Role.CONTROL_PLANE: 31, Role.AGENT: 51}
 
 
 @dataclass(frozen=True)
 class Node:
-    """One machine of the cluster."""
+    """One machine of the lab; ``pod_subnet`` is empty where no pods run."""
 
     lab: str
     role: Role
@@ -36,7 +46,7 @@ class Node:
     @property
     def name(self) -> str:
         """Host name, Kubernetes node name and inventory name."""
-        return f"{self.role}{self.number}"
+        return self.role.value if self.role is Role.REGISTRATION else f"{self.role}{self.number}"
 
     @property
     def container(self) -> str:
@@ -45,27 +55,53 @@ class Node:
 
     @property
     def is_server(self) -> bool:
-        """Tell whether the node runs the control plane."""
-        return self.role is Role.SERVER
+        """Tell whether the node runs any part of the control plane or of the datastore."""
+        return self.runs_api or self.runs_datastore
+
+    @property
+    def runs_api(self) -> bool:
+        """Tell whether the node runs an API server."""
+        return self.role in (Role.SERVER, Role.CONTROL_PLANE)
+
+    @property
+    def runs_datastore(self) -> bool:
+        """Tell whether the node is a member of the datastore."""
+        return self.role in (Role.SERVER, Role.ETCD)
 
 
 @dataclass(frozen=True)
 class Topology:
-    """All nodes of a lab."""
+    """All nodes of a lab, datastore first, and the machine in front of its servers where there is one."""
 
     lab: str
     subnet: str
     nodes: tuple[Node, ...]
+    registration: Node | None = None
 
     @property
     def servers(self) -> tuple[Node, ...]:
-        """The nodes with a control plane."""
+        """The nodes with a control plane, a datastore or both."""
         return tuple(node for node in self.nodes if node.is_server)
 
     @property
+    def api_servers(self) -> tuple[Node, ...]:
+        """The nodes with an API server."""
+        return tuple(node for node in self.nodes if node.runs_api)
+
+    @property
+    def datastore(self) -> tuple[Node, ...]:
+        """The nodes that hold the datastore."""
+        return tuple(node for node in self.nodes if node.runs_datastore)
+
+    @property
     def agents(self) -> tuple[Node, ...]:
-        """The nodes without one."""
+        """The nodes for pods only."""
         return tuple(node for node in self.nodes if not node.is_server)
+
+    @property
+    def machines(self) -> tuple[Node, ...]:
+        """Everything that has power to cut: the nodes, and what stands in front of them."""
+        return (*self.nodes, *([self.registration] if self.registration else []))
 
     @property
     def gateway(self) -> str:
@@ -73,15 +109,15 @@ class Topology:
         return gateway(self.subnet)
 
     def find(self, name: str) -> Node:
-        """Return a node by its name.
+        """Return a machine by its name.
 
         Raises:
             UsageError: there is none
         """
-        for node in self.nodes:
+        for node in self.machines:
             if node.name == name:
                 return node
-        names = ", ".join(node.name for node in self.nodes)
+        names = ", ".join(node.name for node in self.machines)
         raise UsageError(f"Lab '{self.lab}' has no node '{name}'; it has {names}")
 
 
@@ -95,27 +131,48 @@ def network_name(lab: str) -> str:
     return f"kubekeel-{lab}"
 
 
-def check_request(lab: str, servers: int, agents: int) -> None:
-    """Check what the user asks for, before anything is made.
+def check_name(lab: str) -> None:
+    """Check a lab's name.
 
     Raises:
-        UsageError: the name does not fit a host name, or a count is out of range
+        UsageError: the name does not fit a host name
     """
     if not NAME.fullmatch(lab):
         raise UsageError(f"'{lab}' is no name for a lab: use up to 32 of a-z, 0-9 and -, not at either end")
-    if not 1 <= servers <= MAX_SERVERS or not 0 <= agents <= MAX_AGENTS:
+
+
+def counts(topology: str, servers: int | None, agents: int | None) -> dict[Role, int]:
+    """Return how many nodes of each role the user asks for; None stands for the default.
+
+    ``plain`` has servers that do everything. ``split`` has three members of the datastore and two control planes.
+
+    Raises:
+        UsageError: a count is out of range, or is not for the user to choose
+    """
+    if topology == "split":
+        if servers is not None:
+            raise UsageError("The topology 'split' has 3 etcd servers and 2 control planes; --servers does not go with it")
+        wanted = {Role.ETCD: 3, Role.CONTROL_PLANE: 2, Role.AGENT: 1 if agents is None else agents}
+    elif topology == "plain":
+        wanted = {Role.SERVER: 3 if servers is None else servers, Role.AGENT: agents or 0}
+    else:
+        raise UsageError(f"No topology is called '{topology}'; there are plain and split")
+    if not 1 <= wanted.get(Role.SERVER, 1) <= MAX_SERVERS or not 0 <= wanted[Role.AGENT] <= MAX_AGENTS:
         raise UsageError(f"A lab has 1 to {MAX_SERVERS} servers and 0 to {MAX_AGENTS} agents")
+    return wanted
 
 
-def plan(lab: str, subnet: str, servers: int, agents: int) -> Topology:
-    """Give every node its address and its own subnet for pods."""
+def plan(lab: str, subnet: str, pod_network: str, wanted: Mapping[Role, int], *, registration: bool = False) -> Topology:
+    """Give every node its address, and its own part of the pods' network."""
     network = ipaddress.ip_network(subnet)
+    # The first one stays free: 10.1.1.0/24 belongs to the first node.
+    pod_subnets = ipaddress.ip_network(pod_network).subnets(new_prefix=24)
+    next(pod_subnets)
 
-    def nodes() -> Iterator[Node]:
-        ordinal = 0
-        for role, count, first in ((Role.SERVER, servers, FIRST_SERVER_HOST), (Role.AGENT, agents, FIRST_AGENT_HOST)):
-            for number in range(1, count + 1):
-                ordinal += 1
-                yield Node(lab, role, number, str(network[first + number - 1]), f"10.1.{ordinal}.0/24")
+    def machines(role: Role, count: int) -> Iterator[Node]:
+        for number in range(1, count + 1):
+            pods = "" if role is Role.REGISTRATION else str(next(pod_subnets))
+            yield Node(lab, role, number, str(network[FIRST_HOST[role] + number - 1]), pods)
 
-    return Topology(lab, subnet, tuple(nodes()))
+    nodes = tuple(node for role, count in wanted.items() for node in machines(role, count))
+    return Topology(lab, subnet, nodes, next(machines(Role.REGISTRATION, 1)) if registration else None)

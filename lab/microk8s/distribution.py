@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ..archive import EXECUTABLE, READABLE, Directory, Entry, File, Link
 from ..distribution import Execute
-from ..image import POD_IMAGE
+from ..image import POD_ARCHIVE, POD_IMAGE
 from ..secrets import Secrets
 from ..templates import content
 from ..topology import Node, Topology
@@ -19,11 +19,16 @@ class MicroK8s:
     name = "microk8s"
     api_port = layout.API_PORT
     web_address = layout.WEB_ADDRESS
+    pod_network = layout.POD_NETWORK
+    splits_servers = False
     containerd_unit = "snap.microk8s.daemon-containerd.service"
     containerd_socket = f"/{layout.COMMON}/run/containerd.sock"
     revision = layout.REVISION
     datastore_client_port = layout.DATASTORE_CLIENT_PORT
     datastore_peer_port = layout.DATASTORE_PEER_PORT
+
+    def check(self) -> None:
+        """Nothing in the environment is MicroK8s's own."""
 
     def units(self, node: Node) -> tuple[str, ...]:
         """Return the snap's units of a node's role."""
@@ -39,6 +44,9 @@ class MicroK8s:
         yield from self._snap(values)
         yield from self._data(node, values)
         yield from credentials(node, secrets)
+        image_unit = "kubekeel-lab-pod-image.service"
+        yield File(f"etc/systemd/system/{image_unit}", content(f"etc/systemd/system/{image_unit}", pod_archive=POD_ARCHIVE, **values))
+        yield enable(image_unit)
         for daemon in layout.DAEMONS:
             if node.role in daemon.roles:
                 template = "etc/systemd/system/snap.microk8s.daemon.service"
@@ -66,6 +74,7 @@ class MicroK8s:
         yield Link(f"{layout.DATA}/opt/cni/bin", "/usr/lib/cni")
         for name in layout.ARGUMENT_FILES:
             yield File(f"{layout.ARGS}/{name}", content(f"var/snap/microk8s/current/args/{name}", **values), layout.ARGS_MODE)
+        yield File(f"{layout.ARGS}/cni-network/10-lab.conflist", content("etc/cni/net.d/10-lab.conflist", **values), layout.ARGS_MODE)
         yield File(f"{layout.LOCKS}/lite.lock", b"")
         if node.is_server:
             for name in ("cluster.yaml", "info.yaml"):

@@ -11,6 +11,7 @@ DATASTORE_CLIENT_PORT = 12379
 DATASTORE_PEER_PORT = 19001
 API_SERVICE_ADDRESS = "10.152.183.1"
 WEB_ADDRESS = "10.152.183.80"
+POD_NETWORK = "10.1.0.0/16"
 
 SNAP = f"snap/microk8s/{REVISION}"
 DATA = f"var/snap/microk8s/{REVISION}"
@@ -59,7 +60,6 @@ ARGUMENT_FILES = (
     "apiserver-proxy",
     "apiserver-proxy-config",
     "cluster-agent",
-    "cni-network/10-lab.conflist",
     "containerd",
     "containerd-env",
     "containerd.toml",

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .. import distributions, podman
-from ..api import trust
 from ..console import err
 from ..errors import LabError
 from ..state import State
@@ -39,7 +38,7 @@ def measure(lab: State, request: Request) -> Report:
     running = {each["Names"][0] for each in podman.containers(lab.topology.lab) if each["State"] == "running"}
     services = [ServiceClient(node, address, request.interval) for node in lab.topology.nodes]
     off = {service.name for service in services if service.node.container not in running}
-    apis = [ApiClient(name, api) for name, api in lab.apis(trust(lab.authority), API_TIMEOUT_SECONDS).items()]
+    apis = [ApiClient(name, api) for name, api in lab.apis(lab.administrator(), API_TIMEOUT_SECONDS).items()]
     began = time.monotonic()
     clock = time.time()
     with asking([*services, *apis]):
