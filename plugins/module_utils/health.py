@@ -65,6 +65,8 @@ class Expectation:
     """Nodes whose Lease must be younger than a time (seconds of the Unix epoch): those just restarted."""
     ignore: Sequence[str] = ()
     """Nodes that may be down."""
+    losing: Sequence[str] = ()
+    """Nodes that are to be taken down; none named means that any one server has to be dispensable."""
 
 
 def host_of(address: str) -> str:
@@ -218,18 +220,20 @@ def _etcd_reasons(nodes: Sequence[Mapping[str, Any]], seen: Observation, expecte
     return reasons
 
 
-def _quorum_reasons(seen: Observation, spare: int) -> list[str]:
+def _quorum_reasons(seen: Observation, losing: Sequence[str] | None) -> list[str]:
+    """Say why servers cannot go: those at the addresses C(losing), or for None any one of them."""
     voters = [member.host for member in seen.members if member.role == VOTER]
     if not seen.members and not seen.external:
         return ["the datastore lists no members: it has no leader"]
-    if spare < 1 and not seen.external:
-        down = [host for host in voters if _is_down(host, seen)]
-        needed = len(voters) // 2 + 1
-        if len(voters) - len(down) <= needed:
-            state = "%s down" % ", ".join(down) if down else "all up; join servers until there are three"
-            return ["no server may be lost: %d voters (%s), %d needed" % (len(voters), state, needed)]
-    if spare < 1:
-        return ["no server may be lost: only one API server is ready"]
+    needed = len(voters) // 2 + 1
+    down = [host for host in voters if _is_down(host, seen)]
+    left = len(voters) - len(down) - (1 if losing is None else len([host for host in losing if host in voters and host not in down]))
+    if not seen.external and left < needed and (losing is None or set(losing) & set(voters)):
+        state = "%s down" % ", ".join(down) if down else "all up; join servers until there are three"
+        return ["no server may be lost: %d voters (%s), %d needed" % (len(voters), state, needed)]
+    ready = [host for host, why in seen.readyz.items() if not why and host not in (losing or ())]
+    if len(ready) < (2 if losing is None else 1):
+        return ["no server may be lost: no API server would be left"]
     return []
 
 
@@ -249,7 +253,7 @@ def servers_to_spare(seen: Observation) -> int:
 def evaluate(seen: Observation, expected: Expectation) -> dict[str, Any]:
     """Return the answer as the module cluster_health gives it.
 
-    A server may be taken away where everything is up, the voters that remain still are a majority, and an API server is
+    A node may be taken down where everything is up, the voters that remain still are a majority, and an API server is
     left.
     """
     spare = servers_to_spare(seen)
@@ -260,13 +264,13 @@ def evaluate(seen: Observation, expected: Expectation) -> dict[str, Any]:
         if node["name"] not in expected.ignore:
             problems += _node_reasons(node, seen, expected)
     problems += _inventory_reasons(nodes, expected)
-    quorum = _quorum_reasons(seen, spare)
-    if not seen.members and not seen.external:
-        problems, quorum = quorum + problems, []
+    losing = [node["address"] for node in nodes if node["name"] in expected.losing] if expected.losing else None
+    quorum = _quorum_reasons(seen, losing)
     return {
         "healthy": not problems,
         "safe_to_disrupt": not problems and not quorum,
-        "reasons": problems + quorum,
+        "keeps_quorum": not quorum,
+        "reasons": quorum + problems if not seen.members else problems + quorum,
         "servers_to_spare": max(spare, 0),
         "nodes": nodes,
         "members": [dict(vars(member), ready=not _is_down(member.host, seen)) for member in seen.members],

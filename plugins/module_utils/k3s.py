@@ -99,6 +99,16 @@ class K3sNode:
         return found.value.rstrip("/") if found and found.value else None
 
     @property
+    def local_url(self) -> str:
+        """The supervisor of this node."""
+        return "https://127.0.0.1:%d" % self.port
+
+    @property
+    def join_url(self) -> str:
+        """The server that a load balancer of this node begins with: the configured one, else the supervisor of this node."""
+        return self.server_url or ("" if self.role == k3s_keys.AGENT else self.local_url)
+
+    @property
     def port(self) -> int:
         """The port of the supervisor and the API server."""
         found = self.value("https-listen-port")

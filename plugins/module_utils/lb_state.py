@@ -78,18 +78,18 @@ def join_address(host: str, port: int) -> str:
     return ("[%s]:%d" if ":" in host else "%s:%d") % (host, port)
 
 
-def judge(state: State | None, server_url: str | None, current: Collection[str], answers: Mapping[str, bool]) -> Verdict:
+def judge(state: State | None, server_urls: Collection[str], current: Collection[str], answers: Mapping[str, bool]) -> Verdict:
     """Return what is to be thought of a file that is there.
 
     Args:
         state: what it says, None for what K3s would not read.
-        server_url: the configured server.
+        server_urls: those that K3s can be configured with here, without a slash at their end.
         current: the API servers (or members of etcd) that the cluster has now.
         answers: for each of these addresses, and each of the file, whether it accepts a TCP connection.
     """
     if state is None:
         return Verdict(UNREADABLE, "K3s ignores it and writes it anew")
-    if server_url is None or state.server_url.rstrip("/") != server_url.rstrip("/"):
+    if state.server_url.rstrip("/") not in server_urls:
         return Verdict(FOREIGN, "it was written for the server %s; K3s ignores it and writes it anew" % state.server_url)
     gone = [address for address in state.addresses if address not in current]
     silent = [address for address in state.addresses if not answers.get(address)]

@@ -39,6 +39,13 @@ options:
     type: list
     elements: str
     default: []
+  losing:
+    description:
+      - Kubernetes names of nodes that are to be taken down. RV(safe_to_disrupt) and RV(keeps_quorum) are about them then.
+      - Without any they are about any one server.
+    type: list
+    elements: str
+    default: []
   renewed_after:
     description:
       - Kubernetes name of a node to a time, in seconds of the Unix epoch. Its Lease must have been renewed after it.
@@ -86,6 +93,10 @@ healthy:
   type: bool
 safe_to_disrupt:
   description: Whether everything is up and the cluster keeps its quorum without any one of its servers.
+  returned: success
+  type: bool
+keeps_quorum:
+  description: Whether the datastore and the API stay without any one server, or without O(losing), whatever else is wrong.
   returned: success
   type: bool
 as_asked:
@@ -323,7 +334,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         renewed_after = {name: float(moment) for name, moment in params["renewed_after"].items()}
     except (TypeError, ValueError) as error:
         raise NodeError("renewed_after: a time in seconds of the Unix epoch is needed for each node") from error
-    expected = health.Expectation(params["expected_servers"], params["expected_agents"], renewed_after, params["ignore_nodes"])
+    expected = health.Expectation(
+        params["expected_servers"], params["expected_agents"], renewed_after, params["ignore_nodes"], params["losing"]
+    )
     answer = wait(module, Looker(module), expected)
     return {"changed": False, "msg": "; ".join(answer["reasons"]), **answer}
 
@@ -337,6 +350,7 @@ def main() -> None:
             "expected_servers": {"type": "list", "elements": "str"},
             "expected_agents": {"type": "list", "elements": "str", "default": []},
             "ignore_nodes": {"type": "list", "elements": "str", "default": []},
+            "losing": {"type": "list", "elements": "str", "default": []},
             "renewed_after": {"type": "dict", "default": {}},
             "timeout": {"type": "int", "default": 0},
             "stable": {"type": "int", "default": 0},

@@ -130,6 +130,7 @@ CONNECT_TIMEOUT = 3
 POLL = 1.0
 RKE2 = "/var/lib/rancher/rke2"
 RKE2_SUPERVISOR = 9345
+ETCD_PORT = 2379
 
 
 def accepts(address: str) -> bool:
@@ -165,7 +166,7 @@ class Node:
             raise NodeError("systemd knows no unit %s here: K3s is not installed" % " or ".join(k3s.UNITS))
         self.product = "k3s" if self.k3s else "rke2"
         self.data_dir = params["data_dir"] or (self.k3s.data_dir if self.k3s else RKE2)
-        self.server = params["server"] or (self.k3s.server_url if self.k3s else None)
+        self.server = (params["server"] or (self.k3s.join_url if self.k3s else "")).rstrip("/")
         self.files = lb_state.files(self.product)
         self.states = {file: self._read(file) for file in self.files}
 
@@ -201,16 +202,25 @@ class Node:
         return given if given is not None else self._api_servers()
 
     def _etcd_members(self) -> list[str]:
+        """Return the members that any etcd lists, by the load balancer of this node, what it remembers, or the join server."""
         folder = os.path.join(self.data_dir, "server/tls/etcd")
         credentials = etcd_client.Credentials(*(os.path.join(folder, name) for name in ("server-ca.crt", "client.crt", "client.key")))
-        try:
-            members = etcd_client.members(credentials, "https://127.0.0.1:2379", CONNECT_TIMEOUT)
-        except etcd_client.EtcdError as error:
-            raise NodeError("etcd does not list its members: %s" % error) from error
-        return [urlsplit(url).netloc for member in members for url in member.client_urls]
+        asked = [
+            "127.0.0.1:%d" % ETCD_PORT,
+            *self.remembered(lb_state.ETCD),
+            lb_state.join_address(urlsplit(self.server).hostname or "", ETCD_PORT),
+        ]
+        for address in asked:
+            try:
+                members = etcd_client.members(credentials, "https://" + address, CONNECT_TIMEOUT)
+            except etcd_client.EtcdError:
+                continue
+            return [urlsplit(url).netloc for member in members for url in member.client_urls]
+        # This file is never cleared, so it may have the benefit of the doubt.
+        return self.remembered(lb_state.ETCD)
 
     def _api_servers(self) -> list[str]:
-        join = urlsplit(self.server or "")
+        join = urlsplit(self.server)
         supervisors = [
             (join.hostname or "", join.port or 443),
             *(lb_state.split_address(address) for address in self.remembered(lb_state.API)),
@@ -222,7 +232,9 @@ class Node:
             except kube_api.ApiError as error:
                 errors.append("%s: %s" % (lb_state.join_address(host, port), error))
                 continue
-            return [str(address) for address in found or ()]
+            if isinstance(found, list) and found:
+                return [str(address) for address in found]
+            errors.append("%s: it knows none" % lb_state.join_address(host, port))
         raise NodeError("no server tells which API servers the cluster has (%s); give them as endpoints" % "; ".join(errors))
 
     def judge(self) -> list[dict[str, Any]]:
@@ -237,7 +249,7 @@ class Node:
         remembered = state.addresses if state else ()
         current = [self._as_listed(address, state) for address in self.current(file.to)] if state else []
         answers = all_accept([*current, *remembered])
-        verdict = lb_state.judge(state, self.server, current, answers) if there else lb_state.Verdict(lb_state.ABSENT, "")
+        verdict = lb_state.judge(state, self._server_urls(file.to), current, answers) if there else lb_state.Verdict(lb_state.ABSENT, "")
         return {
             "path": self.path(file),
             "to": file.to,
@@ -248,6 +260,13 @@ class Node:
             "moved_to": None,
             "left": lb_state.why_not_cleared(file, verdict, self.module.params["force"]),
         }
+
+    def _server_urls(self, to: str) -> list[str]:
+        """Return the servers that K3s may write such a file for on this node."""
+        if to == lb_state.ETCD:
+            return ["https://" + lb_state.join_address(urlsplit(self.server).hostname or "", ETCD_PORT)]
+        # Before 1.24 every server that runs etcd alone began with its own supervisor; the first one still does.
+        return [self.server, self.k3s.local_url] if self.k3s else [self.server]
 
     def _as_listed(self, address: str, state: lb_state.State | None) -> str:
         """RKE2 remembers the port of its supervisor where that is another one than the API server's."""
@@ -370,7 +389,7 @@ def result(node: Node, entries: list[dict[str, Any]]) -> dict[str, Any]:
             for entry in entries
             if entry["verdict"] == lb_state.STALE
         ],
-        "server": node.server,
+        "server": node.server or None,
         "endpoints": [{"address": address, "answers": answers[address]} for address in current],
     }
 

@@ -47,7 +47,7 @@ def state(*addresses, url=JOIN):
     ],
 )
 def test_a_file_is_stale_only_where_nothing_in_it_helps(text, current, alive, verdict):
-    found = lb_state.judge(lb_state.parse(text), JOIN, current, dict.fromkeys([A, B, C, IPV6], False) | dict.fromkeys(alive, True))
+    found = lb_state.judge(lb_state.parse(text), [JOIN], current, dict.fromkeys([A, B, C, IPV6], False) | dict.fromkeys(alive, True))
     assert found.verdict == verdict
 
 
