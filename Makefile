@@ -62,9 +62,9 @@ lint: setup ## Run the linters and type checks
 	yamllint --strict .
 	ansible-lint --offline
 
-test: lab-requirements ## Run the tests: rules, a cluster, a Molecule scenario (half an hour)
+test: lab-requirements ## Run the tests: rules, clusters, Molecule scenarios (over an hour)
 	pytest
-	molecule test --scenario-name microk8s
+	molecule test --all
 
 bench: lab-requirements ## Time a run with nothing to do beside a ping
 	python tests/bench.py

@@ -1,22 +1,28 @@
-"""A cluster for the tests of this folder, and a way to run playbooks against it.
+"""Clusters for the tests of this folder, and a way to run playbooks against them.
 
-KUBEKEEL_TEST_LAB=NAME takes a lab that stands instead of a new one, and leaves it standing.
+KUBEKEEL_TEST_LAB=NAME takes a lab that stands instead of a new one, for the tests that fit it, and leaves it standing.
 """
 
+import contextlib
+import itertools
+import json
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import ansible_runner
+import jmespath
 import pytest
 import yaml
 
 ROOT = pathlib.Path(__file__).parents[2]
-KUBELITE = "snap.microk8s.daemon-kubelite"
+SETTLED = 10
+"""Seconds for which the cluster has to be well before the next node's turn: rolling_restart_stable."""
 
 
 @dataclass
@@ -41,8 +47,12 @@ class Cluster:
     def __init__(self, name: str) -> None:
         self.name = name
         self.inventory = ROOT / "inventories" / name
+        data = yaml.safe_load((self.inventory / "hosts.yml").read_text())
+        self.distribution: str = data["all"]["vars"]["kubekeel_distribution"]
         self.servers = list(self.hosts("servers"))
         self.nodes = [*self.servers, *self.hosts("agents")]
+        self.outputs: list[str] = []
+        """What every run of a playbook printed."""
 
     def hosts(self, group: str) -> dict[str, Any]:
         """Return a group of the inventory."""
@@ -64,7 +74,8 @@ class Cluster:
         """Run a playbook of the collection."""
         output: list[str] = []
         runner = ansible_runner.interface.init_runner(
-            private_data_dir=os.environ["KUBEKEEL_TEST_RUNS"],
+            # One of its own for each run: the options of an earlier one would count again.
+            private_data_dir=tempfile.mkdtemp(dir=os.environ["KUBEKEEL_TEST_RUNS"]),
             playbook=f"kubekeel.ha.{playbook}",
             inventory=str(inventory or self.inventory),
             cmdline=" ".join(options),
@@ -88,12 +99,19 @@ class Cluster:
         runner.event_handler = note
         runner.run()
         changed = (runner.stats or {}).get("changed", {})
-        return Run(runner.rc, "\n".join(output), changed, touched)
+        self.outputs.append("\n".join(output))
+        return Run(runner.rc, self.outputs[-1], changed, touched)
+
+    def unit(self, node: str) -> str:
+        """Return the unit that runs Kubernetes on a node."""
+        if self.distribution == "microk8s":
+            return "snap.microk8s.daemon-kubelite"
+        return "k3s" if node in self.servers else "k3s-agent"
 
     def started(self) -> dict[str, str]:
-        """Return when kubelite was started on each node, and how often it died since."""
-        command = ["systemctl", "show", KUBELITE, "--property=ExecMainStartTimestampMonotonic,NRestarts"]
-        return {node: self.on(node, *command) for node in self.nodes}
+        """Return when the unit of Kubernetes was started on each node, and how often it died since."""
+        properties = "--property=ExecMainStartTimestampMonotonic,NRestarts"
+        return {node: self.on(node, "systemctl", "show", self.unit(node), properties) for node in self.nodes}
 
     def state(self) -> dict[str, str]:
         """Return checksums over everything on each node that kubekeel could have changed."""
@@ -104,18 +122,69 @@ class Cluster:
         )
         return {node: self.on(node, "sh", "-c", script) for node in self.nodes}
 
+    def remediate_under_traffic(self, report: pathlib.Path, *options: str) -> None:
+        """Remediate while every node asks the web Service, and see that nobody noticed and each node restarted once."""
+        started = self.started()
+        command = [sys.executable, "-m", "lab", "traffic", "--name", self.name, "--output", str(report), "--"]
+        command += ["ansible-playbook", "-i", str(self.inventory), "kubekeel.ha.remediate", *options]
+        environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+        done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True, check=False)
+        self.outputs.append(done.stdout)
+        assert done.returncode == 0, done.stdout + done.stderr
+        seen = json.loads(report.read_text())
+        assert jmespath.search("service[].failed", seen) == [0] * len(self.nodes)
+        assert min(jmespath.search("service[].requests", seen)) > 100
+        assert seen["no_api_server"] == []
+        assert all(down > 0 for down in jmespath.search("api_servers[].longest_down_seconds", seen)), "did anything restart at all?"
+        restarted = self.started()
+        assert all("NRestarts=0" in text for text in restarted.values())
+        assert all(restarted[node] != started[node] for node in self.nodes)
+        moments = [start_of(restarted[node]) for node in self.nodes]
+        assert moments == sorted(moments)
+        assert min(later - earlier for earlier, later in itertools.pairwise(moments)) > SETTLED
+        for node in self.nodes:
+            assert self.starts_since(node, start_of(started[node])) == 1
 
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster as MicroK8s leaves it after its installation."""
-    os.environ["KUBEKEEL_TEST_RUNS"] = str(tmp_path_factory.mktemp("runs"))
-    standing = os.environ.get("KUBEKEEL_TEST_LAB")
-    if standing:
-        yield Cluster(standing)
+    def starts_since(self, node: str, moment: float) -> int:
+        """How often systemd has started the unit of Kubernetes on a node after a moment of the monotonic clock."""
+        filters = ["SYSLOG_IDENTIFIER=systemd", "JOB_TYPE=restart", "JOB_RESULT=done"]
+        lines = self.on(node, "journalctl", "--unit", self.unit(node), "--output", "json", *filters)
+        times = [int(json.loads(line)["__MONOTONIC_TIMESTAMP"]) / 1e6 for line in lines.splitlines()]
+        return len([time for time in times if time > moment + 1])
+
+
+def options(**variables: object) -> str:
+    """Variables as an option of ansible-playbook."""
+    return f"-e '{json.dumps(variables)}'"
+
+
+def start_of(shown: str) -> float:
+    """Seconds of the monotonic clock, which the nodes share."""
+    found = dict(line.split("=") for line in shown.split())
+    return int(found["ExecMainStartTimestampMonotonic"]) / 1e6
+
+
+def without_records(state: str) -> list[str]:
+    """What of a node's state is not kubekeel's own book-keeping."""
+    return [line for line in state.splitlines() if "/var/lib/kubekeel/" not in line and "/run/kubekeel/" not in line]
+
+
+@contextlib.contextmanager
+def standing(name: str, *options: str, **environment: str) -> Iterator[Cluster]:
+    """A cluster for as long as the block runs, or the one that KUBEKEEL_TEST_LAB names."""
+    given = os.environ.get("KUBEKEEL_TEST_LAB")
+    if given:
+        yield Cluster(given)
         return
     lab = [sys.executable, "-m", "lab"]
-    subprocess.run([*lab, "up", "--name", "test", "--agents", "1"], cwd=ROOT, check=True)
+    subprocess.run([*lab, "up", "--name", name, *options], cwd=ROOT, check=True, env={**os.environ, **environment})
     try:
-        yield Cluster("test")
+        yield Cluster(name)
     finally:
-        subprocess.run([*lab, "down", "--name", "test"], cwd=ROOT, check=True)
+        subprocess.run([*lab, "down", "--name", name], cwd=ROOT, check=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def runs(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A folder for what ansible-runner leaves."""
+    os.environ["KUBEKEEL_TEST_RUNS"] = str(tmp_path_factory.mktemp("runs"))

@@ -3,26 +3,25 @@
 The tests share one cluster and build on each other: it is audited, abused with bad input, remediated, and looked at again.
 """
 
-import itertools
 import json
 import os
 import pathlib
 import subprocess
-import sys
+from collections.abc import Iterator
 
-import jmespath
 import pytest
 import yaml
 
-from .conftest import KUBELITE, ROOT, Cluster
+from .conftest import ROOT, Cluster, options, standing, without_records
 
 ARGS = "/var/snap/microk8s/current/args"
-SETTLED = 10
-"""Seconds for which the cluster has to be well before the next node's turn: rolling_restart_stable."""
 
 
-def options(**variables: object) -> str:
-    return f"-e '{json.dumps(variables)}'"
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A cluster as MicroK8s leaves it after its installation."""
+    with standing("test", "--agents", "1") as found:
+        yield found
 
 
 def test_audit_names_what_differs_and_why_and_changes_nothing(cluster: Cluster) -> None:
@@ -177,10 +176,6 @@ def test_a_flag_that_kills_its_component_is_caught_and_taken_back_on_the_first_n
     assert "NRestarts=0" in restarted[first]
 
 
-def without_records(state: str) -> list[str]:
-    return [line for line in state.splitlines() if "/var/lib/kubekeel/" not in line and "/run/kubekeel/" not in line]
-
-
 def test_an_agent_alone_can_be_looked_at(cluster: Cluster) -> None:
     (agent,) = cluster.hosts("agents")
     run = cluster.play("remediate", "--check", "--limit", agent)
@@ -189,40 +184,7 @@ def test_an_agent_alone_can_be_looked_at(cluster: Cluster) -> None:
 
 
 def test_remediation_restarts_each_node_once_one_after_the_other_and_nobody_notices(cluster: Cluster, tmp_path: pathlib.Path) -> None:
-    started = cluster.started()
-    report = tmp_path / "traffic.json"
-    command = [sys.executable, "-m", "lab", "traffic", "--name", cluster.name, "--output", str(report), "--"]
-    command += ["ansible-playbook", "-i", str(cluster.inventory), "kubekeel.ha.remediate"]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    seen = json.loads(report.read_text())
-    assert jmespath.search("service[].failed", seen) == [0] * len(cluster.nodes)
-    assert min(jmespath.search("service[].requests", seen)) > 100
-    assert seen["no_api_server"] == []
-    assert all(down > 0 for down in jmespath.search("api_servers[].longest_down_seconds", seen)), "did anything restart at all?"
-    restarted = cluster.started()
-    assert all("NRestarts=0" in text for text in restarted.values())
-    assert all(restarted[node] != started[node] for node in cluster.nodes)
-    moments = [start_of(restarted[node]) for node in cluster.nodes]
-    assert moments == sorted(moments)
-    assert min(later - earlier for earlier, later in itertools.pairwise(moments)) > SETTLED
-    for node in cluster.nodes:
-        assert starts_since(cluster, node, start_of(started[node])) == 1
-
-
-def start_of(shown: str) -> float:
-    """Seconds of the monotonic clock, which the nodes share."""
-    found = dict(line.split("=") for line in shown.split())
-    return int(found["ExecMainStartTimestampMonotonic"]) / 1e6
-
-
-def starts_since(cluster: Cluster, node: str, moment: float) -> int:
-    """How often systemd has started kubelite on a node after a moment of the monotonic clock."""
-    filters = ["SYSLOG_IDENTIFIER=systemd", "JOB_TYPE=restart", "JOB_RESULT=done"]
-    lines = cluster.on(node, "journalctl", "--unit", KUBELITE, "--output", "json", *filters)
-    times = [int(json.loads(line)["__MONOTONIC_TIMESTAMP"]) / 1e6 for line in lines.splitlines()]
-    return len([time for time in times if time > moment + 1])
+    cluster.remediate_under_traffic(tmp_path / "traffic.json")
 
 
 def test_a_second_remediation_changes_nothing_and_restarts_nothing(cluster: Cluster) -> None:
