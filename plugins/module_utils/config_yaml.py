@@ -45,6 +45,8 @@ class YamlError(ValueError):
         self.why = why
 
 
+# Control characters, halves of characters, and what YAML 1.1 takes for line breaks beside the line feed.
+_ODD = re.compile("[^\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _BLANK = re.compile(r"(?:[ \t]*(?:#[^\n]*)?(?:\n|$))+")
 _COMMENT = re.compile(r"[ \t]*(?:(?<=[ \t])#[^\n]*)?(?=\n|$)")
 _DOCUMENT = re.compile(r"(?:---|\.\.\.)(?=[ \t\n]|$)")
@@ -58,7 +60,7 @@ _BLOCK_HEADER = re.compile(r"([|>])([+-]?[1-9]?|[1-9][+-])[ \t]*(?:[ \t]#[^\n]*)
 _PLAIN = r"(?:[^\s,\[\]{}#&*!|>'\"%@`:?-]|[:?-](?=[^\s]))"
 _BLOCK_PLAIN = re.compile(_PLAIN + r"(?:[^\n#:]|(?<![ \t])#|:(?![ \t\n]|$))*")
 _MORE_PLAIN = re.compile(r"(?:[^\n#:]|(?<![ \t\n])#|:(?![ \t\n]|$))+")
-_FLOW_PLAIN = re.compile(r"(?:[^\s,\[\]{}#&*!|>'\"%@`:?-]|[:?-](?=[^\s,\[\]{}]))(?:[^\n#:,\[\]{}]|(?<![ \t])#|:(?![ \t\n,\[\]{}]|$))*")
+_FLOW_PLAIN = re.compile(r"(?:[^\s,\[\]{}#&*!|>'\"%@`:?-]|[:-](?=[^\s,\[\]{}]))(?:[^\n#:,\[\]{}]|(?<![ \t])#|:(?![ \t\n,\[\]{}]|$))*")
 _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", re.DOTALL)
 _ESCAPES = {"0": "\0", "a": "\a", "b": "\b", "t": "\t", "\t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", "e": "\x1b"}
 _ESCAPES.update({" ": " ", '"': '"', "/": "/", "\\": "\\", "N": "\x85", "_": "\xa0", "L": "\u2028", "P": "\u2029"})
@@ -112,9 +114,14 @@ class _Reader:
     """Reads from the left to the right; C(self.at) is where."""
 
     def __init__(self, text: str) -> None:
-        self.text = text.lstrip("\ufeff").replace("\r\n", "\n")
+        self.text = text[1:] if text.startswith("\ufeff") else text
+        self.text = self.text.replace("\r\n", "\n")
         self.at = 0
         self.anchors: dict[str, Value] = {}
+        odd = _ODD.search(self.text)
+        if odd:
+            self.at = odd.start()
+            raise self.error("a character stands here that is no text, or a line break of another kind")
 
     # -- Where are we? --------------------------------------------------------------------------------------------
 
@@ -305,9 +312,10 @@ class _Reader:
 
         def character(found: re.Match[str]) -> str:
             code = found.group(1)
-            if code[0] in "xuU" and len(code) > 1:
-                return chr(int(code[1:], 16))
-            if code not in _ESCAPES:
+            point = int(code[1:], 16) if code[0] in "xuU" and len(code) > 1 else -1
+            if 0 <= point <= 0x10FFFF and not 0xD800 <= point <= 0xDFFF:
+                return chr(point)
+            if point >= 0 or code not in _ESCAPES:
                 raise self.error("a text in double quotes holds an escape that YAML does not know")
             return _ESCAPES[code]
 
@@ -357,6 +365,8 @@ class _Reader:
                 width = width or len(line) - len(content)
                 if len(line) - len(content) < width or width <= indent:
                     break
+                if style == ">" and line[width : width + 1] in (" ", "\t"):
+                    raise self.error("a folded text with lines of its own indentation is more than kubekeel reads; put it in quotes")
             lines.append(line[width:])
             self.at = min(end + 1, len(self.text))
         if not self.ends() or self.text.endswith("\n"):

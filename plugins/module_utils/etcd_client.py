@@ -9,7 +9,7 @@ import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from ansible_collections.kubekeel.ha.plugins.module_utils import etcd_messages
+from ansible_collections.kubekeel.ha.plugins.module_utils import addresses, etcd_messages, tls
 from ansible_collections.kubekeel.ha.plugins.module_utils.etcd_messages import EtcdMember, Frame
 
 
@@ -32,12 +32,11 @@ class Credentials:
             EtcdError: a file is missing or no certificate.
         """
         try:
-            context = ssl.create_default_context(cafile=self.authority)
+            # A member is asked by the address that it advertises, which its certificate need not hold; the authority is etcd's own.
+            context = tls.context(cafile=self.authority, check_hostname=False)
             context.load_cert_chain(self.certificate, self.key)
-        except (OSError, ssl.SSLError) as error:
+        except OSError as error:
             raise EtcdError("the client certificate of etcd (%s) cannot be read: %s" % (self.certificate, error)) from error
-        # A member is asked by the address that it advertises, which its certificate need not hold; the authority is etcd's own.
-        context.check_hostname = False
         context.set_alpn_protocols(["h2"])
         return context
 
@@ -70,11 +69,11 @@ def _call(credentials: Credentials, url: str, path: str, timeout: float) -> byte
         EtcdError: no answer.
         ValueError: the answer holds no message.
     """
-    parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or 2379
     try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or 2379
         with socket.create_connection((host, port), timeout) as plain, credentials.context().wrap_socket(plain) as connection:
-            connection.sendall(etcd_messages.request(path, "%s:%d" % (host, port)))
+            connection.sendall(etcd_messages.request(path, addresses.join(host, port)))
             return etcd_messages.message(_answer(connection))
     except OSError as error:
         raise EtcdError(error.strerror or str(error)) from error

@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any, Mapping, Sequence
+
+from ansible_collections.kubekeel.ha.plugins.module_utils import addresses
 
 LEASE_DURATION = 40
 """A kubelet's Lease in seconds, where it does not say (kubelet configuration, nodeLeaseDurationSeconds)."""
@@ -69,15 +71,10 @@ class Expectation:
     """Nodes that are to be taken down; none named means that any one server has to be dispensable."""
 
 
-def host_of(address: str) -> str:
-    """Return the host of an address with a port; IPv6 without brackets."""
-    return address.rpartition(":")[0].strip("[]")
-
-
 def members_of_status(text: str) -> list[Member]:
     """Return the members that C(microk8s status --format yaml) lists. An empty list: the datastore has no leader."""
     section = text.partition("high-availability:")[2].partition("\naddons:")[0]
-    return [Member(host_of(found["address"]), found["role"]) for found in _MEMBER.finditer(section)]
+    return [Member(addresses.split(found["address"])[0], found["role"]) for found in _MEMBER.finditer(section)]
 
 
 def epoch(text: str) -> float:
@@ -88,8 +85,15 @@ def epoch(text: str) -> float:
 
 
 def _internal_ip(node: Mapping[str, Any]) -> str:
-    addresses = node.get("status", {}).get("addresses", ())
-    return next((str(one["address"]) for one in addresses if one["type"] == "InternalIP"), "")
+    listed = node.get("status", {}).get("addresses", ())
+    return next((str(one["address"]) for one in listed if one["type"] == "InternalIP"), "")
+
+
+def _all_addresses(node: Mapping[str, Any]) -> set[str]:
+    """Return every address of a node; an API server may advertise any of them (K3s: node-external-ip, advertise-address)."""
+    notes = node["metadata"].get("annotations", {})
+    noted = [notes.get(name, "") for name in ("k3s.io/internal-ip", "k3s.io/external-ip")]
+    return {one["address"] for one in node.get("status", {}).get("addresses", ())} | set(",".join(noted).split(","))
 
 
 def _condition(node: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -115,7 +119,7 @@ def api_hosts(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
 def endpoint_addresses(endpoints: Mapping[str, Any]) -> list[str]:
     """Return the addresses of an Endpoints object, each with its port."""
     return [
-        ("[%s]:%d" if ":" in one["ip"] else "%s:%d") % (one["ip"], port["port"])
+        addresses.join(one["ip"], port["port"])
         for subset in endpoints.get("subsets") or ()
         for one in subset.get("addresses") or ()
         for port in subset.get("ports") or ()
@@ -130,6 +134,12 @@ def _is_server(node: Mapping[str, Any], hosts: Sequence[str]) -> bool:
 def _named(entry: str, node: Mapping[str, Any]) -> bool:
     """Tell whether an inventory means this node: by its name, the first part of it, or its address."""
     return entry in (node["name"], node["address"]) or entry.split(".")[0] == node["name"].split(".")[0]
+
+
+def _resolve(entry: str, nodes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the node that an entry means, the one of that very name first."""
+    named = [node for node in nodes if _named(entry, node)]
+    return next((node for node in named if node["name"] == entry), named[0] if named else None)
 
 
 def read_nodes(seen: Observation) -> list[dict[str, Any]]:
@@ -166,7 +176,7 @@ def _node_reasons(node: Mapping[str, Any], seen: Observation, expected: Expectat
         return ["node %s says Ready, but %s: its kubelet does not reach the API (canonical/k8s-dqlite#364)" % (name, since)]
     if age < -CLOCK_SKEW:
         return ["the clock of node %s is %d s ahead of this one: set the time on both" % (name, -age)]
-    restarted = expected.renewed_after.get(name)
+    restarted = next((moment for entry, moment in expected.renewed_after.items() if _named(entry, node)), None)
     if restarted is not None and seen.now - age < restarted:
         return ["the kubelet of node %s has not renewed its Lease since its restart" % name]
     return []
@@ -184,12 +194,15 @@ def _inventory_reasons(nodes: Sequence[Mapping[str, Any]], expected: Expectation
     reasons = []
     if unknown:
         names = ", ".join(node["name"] for node in servers)
-        reasons.append("the inventory's servers %s are no servers of this cluster, which are %s" % (", ".join(unknown), names))
+        reasons.append(
+            "the inventory's servers %s are no servers of this cluster, which are %s (kubekeel_node_name says where a node has "
+            "another name in Kubernetes)" % (", ".join(unknown), names)
+        )
     if missing:
         reasons.append("the cluster's servers %s are missing in the inventory" % ", ".join(missing))
     if strangers:
         reasons.append("the inventory's agents %s are no agents of this cluster" % ", ".join(strangers))
-    unheard = sorted(set(expected.renewed_after) - {node["name"] for node in nodes})
+    unheard = sorted({entry for entry in (*expected.renewed_after, *expected.losing) if not _resolve(entry, nodes)})
     if unheard:
         reasons.append("there is no node %s: set kubekeel_node_name where it differs from the host name" % ", ".join(unheard))
     return reasons
@@ -202,9 +215,17 @@ def _api_reasons(seen: Observation, ignored: Sequence[str]) -> list[str]:
             continue
         if why:
             reasons.append("the API server of %s is not ready: %s" % (host, why))
-        elif seen.endpoints is not None and host not in map(host_of, seen.endpoints):
+        elif seen.endpoints is not None and not _is_endpoint(host, seen):
             reasons.append("the API server of %s is not among the endpoints of the Service kubernetes" % host)
     return reasons
+
+
+def _is_endpoint(host: str, seen: Observation) -> bool:
+    listed = {addresses.split(one)[0] for one in seen.endpoints or ()}
+    own = next((_all_addresses(node) for node in seen.nodes if _internal_ip(node) == host), {host})
+    ready = [one for one, why in seen.readyz.items() if not why]
+    # An address that no node shows (advertise-address): then each API server that is ready has to have one.
+    return bool(own & listed) or (len(listed) >= len(ready) and not any(listed & _all_addresses(node) for node in seen.nodes))
 
 
 def _etcd_reasons(nodes: Sequence[Mapping[str, Any]], seen: Observation, expected: Expectation, ignored: Sequence[str]) -> list[str]:
@@ -213,7 +234,10 @@ def _etcd_reasons(nodes: Sequence[Mapping[str, Any]], seen: Observation, expecte
     for node in nodes:
         if not node["etcd"] or node["name"] in expected.ignore:
             continue
-        if seen.members and node["address"] not in hosts:
+        learner = [member for member in seen.members if member.host == node["address"] and member.role != VOTER]
+        if learner:
+            reasons.append("node %s is a %s of etcd yet, and has no vote" % (node["name"], learner[0].role))
+        elif seen.members and node["address"] not in hosts:
             reasons.append("node %s is labelled as etcd, but etcd has no member at %s" % (node["name"], node["address"]))
         elif node["voter"] not in (None, "True"):
             reasons.append("node %s is no voting member of etcd (EtcdIsVoter=%s)" % (node["name"], node["voter"]))
@@ -258,13 +282,17 @@ def evaluate(seen: Observation, expected: Expectation) -> dict[str, Any]:
     """
     spare = servers_to_spare(seen)
     nodes = read_nodes(seen)
-    ignored = [node["address"] for node in nodes if node["name"] in expected.ignore]
+    known_down = [node for node in (_resolve(entry, nodes) for entry in expected.ignore) if node]
+    expected = replace(expected, ignore=[node["name"] for node in known_down])
+    ignored = [node["address"] for node in known_down]
     problems = [*seen.errors, *_api_reasons(seen, ignored), *_etcd_reasons(nodes, seen, expected, ignored)]
     for node in nodes:
         if node["name"] not in expected.ignore:
             problems += _node_reasons(node, seen, expected)
     problems += _inventory_reasons(nodes, expected)
-    losing = [node["address"] for node in nodes if node["name"] in expected.losing] if expected.losing else None
+    # A name that means no node is a reason by itself.
+    lost = [node for node in (_resolve(entry, nodes) for entry in expected.losing) if node]
+    losing = [node["address"] for node in lost] if len(lost) == len(expected.losing) and lost else None
     quorum = _quorum_reasons(seen, losing)
     return {
         "healthy": not problems,

@@ -5,9 +5,19 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import TYPE_CHECKING
 
-from ansible_collections.kubekeel.ha.plugins.module_utils import config_yaml, k3s_config, k3s_keys, node_files, systemd, unit_file
+from ansible_collections.kubekeel.ha.plugins.module_utils import (
+    addresses,
+    config_yaml,
+    k3s_config,
+    k3s_keys,
+    node_files,
+    registration,
+    systemd,
+    unit_file,
+)
 from ansible_collections.kubekeel.ha.plugins.module_utils.k3s_config import Argument, File
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
 
@@ -17,13 +27,22 @@ if TYPE_CHECKING:
 CONFIG_FILE = "/etc/rancher/k3s/config.yaml"
 DATA_DIR = "/var/lib/rancher/k3s"
 KUBECONFIG = "/etc/rancher/k3s/k3s.yaml"
+NODE_ID = "/etc/rancher/node/id"
+"""What with-node-id appends to the node's name."""
 PORT = 6443
+FIRST_WITH_DROP_INS = (1, 21, 0)
+"""Older releases read config.yaml alone (docs.k3s.io, Configuration: multiple config files)."""
 UNITS = {"k3s": k3s_keys.SERVER, "k3s-agent": k3s_keys.AGENT}
 """As the official installer names them."""
 
 _SHORT = {"c": "config", "d": "data-dir", "i": "node-ip", "o": "write-kubeconfig", "s": "server", "t": "token"}
 # What an environment variable says counts where neither a file nor the command line says it.
-_VARIABLES = {"K3S_URL": "server", "K3S_DATA_DIR": "data-dir"}
+_VARIABLES = {
+    "K3S_DATASTORE_ENDPOINT": "datastore-endpoint",
+    "K3S_DATA_DIR": "data-dir",
+    "K3S_NODE_NAME": "node-name",
+    "K3S_URL": "server",
+}
 
 
 def unit_of(module: AnsibleModule) -> str | None:
@@ -65,9 +84,14 @@ class K3sNode:
             words = unit_file.expand(unit_file.command(texts), self.environment)
         except ValueError as error:
             raise NodeError("the command of unit %s in %s cannot be read: %s" % (self.unit, paths[0], error)) from error
-        if len(words) < 2 or words[1].text != self.role:
-            raise NodeError("unit %s does not start 'k3s %s'; see 'systemctl cat %s'" % (self.unit, self.role, self.unit))
-        return words[0].text.lstrip("-@:+!"), arguments(words[2:])
+        # Flags of K3s as a whole, such as --debug, may stand before the command.
+        command = next((at for at, word in enumerate(words) if at and not word.text.startswith("-")), 0)
+        if not command or words[command].text != self.role:
+            raise NodeError(
+                "unit %s does not start 'k3s %s' itself, as the installer's units do; see 'systemctl cat %s'"
+                % (self.unit, self.role, self.unit)
+            )
+        return words[0].text.lstrip("-@:+!"), arguments(words[command + 1 :])
 
     def _config_file(self, asked: str | None) -> str:
         said = self.environment.get("K3S_CONFIG_FILE") or next((one.value for one in self.command_line if one.key == "config"), None)
@@ -94,14 +118,32 @@ class K3sNode:
 
     @property
     def server_url(self) -> str | None:
-        """The server that this node joins at, None on one that began a cluster."""
+        """The server that this node joins at, None on one that began a cluster.
+
+        Raises:
+            NodeError: it is no URL of a server.
+        """
         found = self.value("server")
-        return found.value.rstrip("/") if found and found.value else None
+        if not found or not found.value:
+            return None
+        try:
+            return registration.normalize(found.value)
+        except ValueError as error:
+            raise NodeError("server in %s: %s" % (found.place, error)) from error
+
+    @property
+    def loopback(self) -> str:
+        """The address at which K3s listens for its own node (k3s pkg/daemons/config, BindAddressOrLoopback)."""
+        bind = self.value("bind-address")
+        if bind and bind.value not in ("", "0.0.0.0", "::"):  # noqa: S104
+            return bind.value.strip("[]")
+        services = self.value("service-cidr")
+        return "::1" if services and ":" in services.value.split(",")[0] else "127.0.0.1"
 
     @property
     def local_url(self) -> str:
         """The supervisor of this node."""
-        return "https://127.0.0.1:%d" % self.port
+        return "https://" + addresses.join(self.loopback, self.port)
 
     @property
     def join_url(self) -> str:
@@ -115,22 +157,40 @@ class K3sNode:
         return int(found.value) if found and found.value.isdigit() else PORT
 
     @property
+    def node_name(self) -> str:
+        """The node's name in Kubernetes."""
+        found = self.value("node-name")
+        name = (found.value if found and found.value else socket.gethostname()).lower()
+        if not self.merged.is_on("with-node-id"):
+            return name
+        suffix = (node_files.read(NODE_ID, follow=True) or "").strip()
+        return "%s-%s" % (name, suffix) if suffix else name
+
+    @property
     def has_api(self) -> bool:
         """Whether an API server runs here."""
         return self.role == k3s_keys.SERVER and not self.merged.is_on("disable-apiserver")
 
     @property
-    def has_etcd(self) -> bool:
-        """Whether a member of the embedded etcd runs here."""
-        folder = os.path.join(self.data_dir, "server/db/etcd")
-        return self.role == k3s_keys.SERVER and not self.merged.is_on("disable-etcd") and os.path.isdir(folder)
+    def uses_etcd(self) -> bool:
+        """Whether this server's datastore is the cluster's own etcd, with a member here or on other servers."""
+        if self.role == k3s_keys.AGENT or self.value("datastore-endpoint") is not None:
+            return False
+        # A server of its own with SQLite has the certificates of etcd, too, and nothing else of it.
+        member = os.path.join(self.data_dir, "server/db/etcd/member")
+        return self.merged.is_on("disable-etcd") or os.path.isdir(member)
+
+    @property
+    def absent(self) -> list[str]:
+        """The components that this node does not run."""
+        return [component for component in k3s_keys.COMPONENTS if not self.merged.runs(component, self.role)]
 
     @property
     def ready_url(self) -> str:
         """An address that answers once the unit has come up, an empty text where there is none."""
         if self.role == k3s_keys.AGENT:
             return ""
-        return "https://127.0.0.1:%d/%s" % (self.port, "readyz" if self.has_api else "cacerts")
+        return "%s/%s" % (self.local_url, "readyz" if self.has_api else "cacerts")
 
     def release_text(self, module: AnsibleModule) -> str:
         """Return the release of K3s (C(v1.32.3+k3s1)), an empty text where it does not say."""

@@ -19,6 +19,8 @@ from ansible_collections.kubekeel.ha.plugins.module_utils.config_yaml import Ent
 from ansible_collections.kubekeel.ha.plugins.module_utils.go_duration import same_value
 
 DROP_IN = "zz-kubekeel.yaml"
+SETTINGS = ("server",)
+"""Keys with a single value that kubekeel may write."""
 _HEAD = "# Written by kubekeel. Change it through the inventory: the next run writes it again.\n"
 
 Flags = Dict[str, Optional[str]]
@@ -44,13 +46,14 @@ class Argument:
     @property
     def place(self) -> str:
         """File and line."""
-        return "%s:%d" % (self.path, self.line)
+        return "%s:%d" % (self.path, self.line) if self.line else self.path
 
     @property
     def flag(self) -> tuple[str, str]:
         """For an item of a C(*-arg) key: name and value of the component's flag, as the component understands them."""
         name, equals, value = self.value.lstrip("-").partition("=")
-        return name.rstrip("+").replace("_", "-"), value if equals else "true"
+        # name+=value goes to the component beside K3s' own default; it is another thing than name=value.
+        return name.replace("_", "-"), value if equals else "true"
 
 
 @dataclass
@@ -125,6 +128,8 @@ class DropIn:
     """For each component the flags that it appends."""
     settings: dict[str, str] = field(default_factory=dict)
     """Keys with a single value."""
+    foreign: list[int] = field(default_factory=list)
+    """Lines that kubekeel has not written."""
 
     @classmethod
     def read(cls, entries: Sequence[Entry]) -> DropIn:
@@ -135,8 +140,10 @@ class DropIn:
             if entry.key in components and isinstance(entry.value, tuple):
                 items = [Argument(entry.key, item.text, "", item.line) for item in entry.value]
                 found.flags[components[entry.key]] = dict(item.flag for item in items)
-            elif isinstance(entry.value, Scalar):
+            elif entry.key in SETTINGS and isinstance(entry.value, Scalar):
                 found.settings[entry.key] = entry.value.text
+            else:
+                found.foreign.append(entry.line)
         return found
 
     def text(self) -> str | None:
@@ -176,6 +183,7 @@ def plan(role: str, files: Sequence[File], command_line: Sequence[Argument], dro
     without = merge([file for file in files if file.path != drop_in], command_line)
     ours = DropIn.read([entry for file in files if file.path == drop_in for entry in file.entries])
     made = Plan(ours, without)
+    made.reasons.extend("%s:%d was not written by kubekeel; move it to a file of your own" % (drop_in, line) for line in ours.foreign)
     for component, flags in wanted.items():
         if not without.runs(component, role):
             made.absent.append(component)
@@ -258,7 +266,7 @@ def key_problems(role: str, files: Sequence[File]) -> list[KeyProblem]:
             elif key in k3s_keys.SERVER_ONLY:
                 why = "it is a key of servers, and keeps k3s-agent from starting"
             else:
-                why = "an agent knows no such key, and one that it does not know keeps it from starting%s" % meant
+                why = "kubekeel knows no such key of agents, and one that K3s does not know either keeps k3s-agent from starting%s" % meant
             fatal = role == k3s_keys.AGENT and key in k3s_keys.SERVER_ONLY
             found.append(KeyProblem(file.path, entry.line, entry.key, why, fatal))
     return found

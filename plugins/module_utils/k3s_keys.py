@@ -38,7 +38,8 @@ COMPONENTS = {
 }
 
 _SHARED = """
-alsologtostderr bind-address config container-runtime-endpoint c d data-dir debug default-runtime disable-default-registry-endpoint
+alsologtostderr bind-address config container-runtime-endpoint c d data-dir debug default-runtime disable-apiserver-lb
+disable-default-registry-endpoint
 disable-selinux docker enable-pprof flannel-cni-conf flannel-conf flannel-iface i image-credential-provider-bin-dir
 image-credential-provider-config image-service-endpoint kube-proxy-arg kubelet-arg lb-server-port log l no-flannel node-external-dns
 node-external-ip node-internal-dns node-ip node-label node-name node-taint nonroot-devices pause-image prefer-bundled-bin

@@ -9,6 +9,8 @@ import os
 import ssl
 from urllib.parse import urlsplit
 
+from ansible_collections.kubekeel.ha.plugins.module_utils import tls
+
 TIMEOUT = 5
 
 
@@ -21,13 +23,13 @@ def why_unfit(url: str, data_dir: str, covered: bool) -> str:
         covered: whether the certificate has to cover the host of the address, too.
     """
     parts = urlsplit(url)
-    authority = os.path.join(data_dir, "agent/server-ca.crt")
+    # A server with disable-agent has the latter alone.
+    paths = [os.path.join(data_dir, name) for name in ("agent/server-ca.crt", "server/tls/server-ca.crt")]
+    authority = next((path for path in paths if os.path.exists(path)), paths[0])
     try:
-        context = ssl.create_default_context(cafile=authority)
-    except (OSError, ssl.SSLError) as error:
+        context = tls.context(cafile=authority, check_hostname=covered)
+    except OSError as error:
         return "the cluster's certificate authority (%s) cannot be read: %s" % (authority, error)
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    context.check_hostname = covered
     connection = http.client.HTTPSConnection(parts.hostname or "", parts.port or 443, timeout=TIMEOUT, context=context)
     try:
         connection.request("GET", "/cacerts")
@@ -37,7 +39,7 @@ def why_unfit(url: str, data_dir: str, covered: bool) -> str:
             error.verify_message,
             parts.hostname,
         )
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return "it does not answer: %s" % (getattr(error, "strerror", None) or error or type(error).__name__)
     finally:
         connection.close()

@@ -17,8 +17,9 @@ import ssl
 import tempfile
 from contextlib import ExitStack
 from typing import Any
+from urllib.parse import urlsplit
 
-from ansible_collections.kubekeel.ha.plugins.module_utils import node_files
+from ansible_collections.kubekeel.ha.plugins.module_utils import node_files, tls
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
 
 # In the certificate of every API server of MicroK8s and K3s, whatever the node's addresses are.
@@ -38,7 +39,8 @@ class Credentials:
         Raises:
             NodeError: it is missing, or holds no certificate authority and credentials.
         """
-        text = node_files.read(kubeconfig)
+        # K3s makes a link of it where write-kubeconfig says so.
+        text = node_files.read(kubeconfig, follow=True)
         if text is None:
             raise NodeError("%s is missing: is this node a server, and does the module run as root?" % kubeconfig)
         authority = _data(text, "certificate-authority")
@@ -52,11 +54,9 @@ class Credentials:
             raise NodeError("%s holds neither a client certificate nor a token" % kubeconfig)
 
     def _read(self, text: str, authority: str) -> None:
-        self.context = ssl.create_default_context(cadata=authority)
-        # The authority that MicroK8s makes has no key usage, which Python 3.13 would refuse (canonical/microk8s#4864).
-        self.context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        server = re.search(r":(\d+)/?$", _field(text, "server") or "")
-        self.port = int(server.group(1)) if server else 443
+        self.context = tls.context(cadata=authority)
+        server = urlsplit(_field(text, "server") or "")
+        self.host, self.port = server.hostname or "127.0.0.1", server.port or 443
         certificate, key = _data(text, "client-certificate"), _data(text, "client-key")
         self.token = _field(text, "token")
         self.has_certificate = bool(certificate and key)
@@ -83,7 +83,7 @@ def _data(text: str, name: str) -> str | None:
     inline, path = _field(text, name + "-data"), _field(text, name)
     if inline:
         return base64.b64decode(inline).decode("ascii")
-    return node_files.read(path) if path else None
+    return node_files.read(path, follow=True) if path else None
 
 
 class _Connection(http.client.HTTPSConnection):
@@ -117,7 +117,7 @@ def get(credentials: Credentials, host: str, path: str, timeout: float, port: in
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
         body = answer.read().decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise ApiError(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
     finally:
         connection.close()

@@ -12,6 +12,8 @@ import json
 from dataclasses import dataclass
 from typing import Collection, Mapping
 
+from ansible_collections.kubekeel.ha.plugins.module_utils import addresses
+
 ABSENT, FRESH, PARTLY_STALE, STALE, FOREIGN, UNREADABLE = "absent", "fresh", "partly_stale", "stale", "foreign", "unreadable"
 
 API, ETCD = "apiserver", "etcd"
@@ -67,31 +69,24 @@ def parse(text: str) -> State | None:
     return State(url, tuple(addresses))
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """Return host and port of an address, IPv6 without brackets; the port is 0 where there is none."""
-    host, _colon, port = address.rpartition(":")
-    return host.strip("[]"), int(port) if port.isdigit() else 0
-
-
-def join_address(host: str, port: int) -> str:
-    """Return an address as K3s writes it."""
-    return ("[%s]:%d" if ":" in host else "%s:%d") % (host, port)
-
-
 def judge(state: State | None, server_urls: Collection[str], current: Collection[str], answers: Mapping[str, bool]) -> Verdict:
     """Return what is to be thought of a file that is there.
 
     Args:
         state: what it says, None for what K3s would not read.
         server_urls: those that K3s can be configured with here, without a slash at their end.
-        current: the API servers (or members of etcd) that the cluster has now.
+        current: the API servers (or members of etcd) that the cluster has now, in their canonical form.
         answers: for each of these addresses, and each of the file, whether it accepts a TCP connection.
     """
     if state is None:
         return Verdict(UNREADABLE, "K3s ignores it and writes it anew")
     if state.server_url.rstrip("/") not in server_urls:
         return Verdict(FOREIGN, "it was written for the server %s; K3s ignores it and writes it anew" % state.server_url)
-    gone = [address for address in state.addresses if address not in current]
+    if not state.addresses:
+        return Verdict(FRESH, "it remembers none, so K3s begins with its join server")
+    # K3s itself writes the join server there before it knows any other, and turns to it last in any case.
+    join = {addresses.canonical(url.partition("://")[2]) for url in server_urls}
+    gone = [address for address in state.addresses if addresses.canonical(address) not in join.union(current)]
     silent = [address for address in state.addresses if not answers.get(address)]
     alive = [address for address in current if answers.get(address)]
     if len(gone) == len(state.addresses):

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 
-from ansible_collections.kubekeel.ha.plugins.module_utils import node_files
+from ansible_collections.kubekeel.ha.plugins.module_utils import kubelite_args, node_files
 
 DATA = "/var/snap/microk8s/current"
 ARGS_DIR = DATA + "/args"
@@ -27,6 +28,12 @@ def release_text() -> str:
     """Return the release of the snap that runs, an empty text where it cannot be told."""
     found = _VERSION.search(node_files.read(SNAP_YAML) or "")
     return found.group(1) if found else ""
+
+
+def node_name() -> str:
+    """Return the node's name in Kubernetes: the host's, where the kubelet is told no other one."""
+    flags = kubelite_args.parse(node_files.read(os.path.join(ARGS_DIR, "kubelet")) or "").effective()
+    return flags.get("hostname-override", socket.gethostname()).lower()
 
 
 def is_worker() -> bool:

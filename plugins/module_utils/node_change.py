@@ -45,15 +45,25 @@ class FileChange:
     after: str | None
     mode: int = 0o644
     """Of a file that was not there before; one that was keeps its own."""
+    only_changes: bool = False
+    """Whether a diff leaves out the lines that stay: they are somebody else's, and may be secret."""
 
     def as_diff(self) -> dict[str, str]:
         """Return the change as Ansible shows it, without the values of secrets."""
+        before, after = self.before or "", self.after or ""
+        if self.only_changes:
+            before, after = _without(before, after), _without(after, before)
         return {
             "before_header": self.path,
             "after_header": self.path,
-            "before": hide_secrets(self.before or ""),
-            "after": hide_secrets(self.after or ""),
+            "before": hide_secrets(before),
+            "after": hide_secrets(after),
         }
+
+
+def _without(text: str, other: str) -> str:
+    lines = set(other.splitlines(keepends=True))
+    return "".join(line for line in text.splitlines(keepends=True) if line not in lines)
 
 
 def hide_secrets(text: str) -> str:

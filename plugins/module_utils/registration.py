@@ -4,14 +4,16 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
-from typing import Iterable
+from typing import Collection, Iterable
 from urllib.parse import urlsplit
+
+from ansible_collections.kubekeel.ha.plugins.module_utils import addresses
 
 PORT = 6443
 
 
-def normalize(address: str) -> str:
-    """Return an address as K3s takes it: C(https://host:port); the port is 6443 where none is given.
+def normalize(address: str, default_port: int = 443) -> str:
+    """Return an address as K3s takes it: C(https://host:port); without a port it is that of https.
 
     Raises:
         ValueError: it names no host, or is not https.
@@ -24,7 +26,7 @@ def normalize(address: str) -> str:
         raise ValueError("'%s' is no address: %s" % (address, error)) from error
     if parts.scheme != "https" or not host or parts.path.strip("/") or parts.query or parts.username is not None:
         raise ValueError("'%s' is no address of servers such as https://k3s.example.org:6443" % address)
-    return "https://%s:%d" % ("[%s]" % host if ":" in host else host, port or PORT)
+    return "https://" + addresses.join(host, port or default_port)
 
 
 def host_of(url: str) -> str:
@@ -32,11 +34,20 @@ def host_of(url: str) -> str:
     return (urlsplit(url).hostname or "").lower()
 
 
-def single_node(url: str, nodes: Iterable[str]) -> str | None:
-    """Return the entry of C(nodes) (names and addresses) that a server URL names, None where it names something else."""
+def single_node(url: str, nodes: Iterable[str], resolved: Collection[str]) -> str | None:
+    """Return the entry of C(nodes) (names and addresses) that a server URL names, None where it names something else.
+
+    Args:
+        url: of the server.
+        nodes: names and addresses of the nodes.
+        resolved: the addresses that its host stands for; empty where it cannot be resolved.
+    """
     host = host_of(url)
-    known = [node.lower() for node in nodes]
+    known = {node.lower() for node in nodes}
     if host in known:
         return host
+    if len(set(resolved)) == 1 and set(resolved) <= known:
+        return next(iter(resolved))
     # A node is often written with its domain.
-    return next((node for node in known if "." in host and host.split(".")[0] == node and not host.replace(".", "").isdigit()), None)
+    short = host.split(".")[0]
+    return short if not resolved and short in known and not short.isdigit() else None

@@ -58,7 +58,7 @@ class RunRecord:
         kept = None
         if text is not None:
             kept = "%d-%s" % (len(self.entries), os.path.basename(path))
-            node_files.make_folder(self.folder, 0o700)
+            self._make_folder()
             node_files.write(os.path.join(self.folder, kept), text, mode=0o600)
         self._add({"kind": "file", "path": path, "kept": kept})
 
@@ -115,6 +115,10 @@ class RunRecord:
         self._data["entries"].append(entry)
         self._save()
 
+    def _make_folder(self) -> None:
+        for folder in (os.path.dirname(self.folder), self.folder):
+            node_files.make_folder(folder, 0o700)
+
     def _save(self) -> None:
-        node_files.make_folder(self.folder, 0o700)
+        self._make_folder()
         node_files.write(self._path, json.dumps(self._data, indent=2) + "\n", mode=0o600)

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import re
 import shlex
+import socket
 from dataclasses import dataclass
 from typing import Iterable, List, Mapping, Tuple
 
-_VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)")
+_VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)|\$\$")
 _PART = re.compile(r"'(?P<single>[^']*)'|\"(?P<double>(?:[^\"\\]|\\.)*)\"|(?:[^'\"\\]|\\.)+", re.DOTALL)
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)", re.DOTALL)
 
@@ -31,7 +32,7 @@ def logical_lines(text: str) -> list[Lines]:
     """Return the lines that say something; a backslash at the end goes on with the next line, comments between left out."""
     found: list[Lines] = []
     goes_on = False
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if (not goes_on and not line.strip()) or line.lstrip()[:1] in ("#", ";"):
             continue
         ends = not line.endswith("\\")
@@ -70,11 +71,13 @@ def expand(words: Iterable[Word], environment: Mapping[str, str]) -> list[Word]:
     """Return the words with variables: C($NAME) as a word of its own becomes several words, C(${NAME}) a part of one."""
     found: list[Word] = []
     for word in words:
-        alone = re.fullmatch(r"\$(\w+)", word.text)
+        # The two specifiers that a command line of K3s may well hold (systemd.unit, Specifiers).
+        text = word.text.replace("%H", socket.gethostname()).replace("%%", "%")
+        alone = re.fullmatch(r"\$(\w+)", text)
         if alone:
             texts = environment.get(alone.group(1), "").split()
         else:
-            texts = [_VARIABLE.sub(lambda one: environment.get(one[1] or one[2], ""), word.text)]
+            texts = [_VARIABLE.sub(lambda one: "$" if one[0] == "$$" else environment.get(one[1] or one[2], ""), text)]
         found.extend(Word(text, word.path, word.line) for text in texts)
     return found
 
@@ -115,8 +118,17 @@ def _unquote(value: str) -> str:
 
 
 def set_variables(text: str, wanted: Mapping[str, str | None]) -> str:
-    """Return the text of an environment file with each variable once, or not at all for None; the rest stays as it is."""
-    lines: dict[int, str] = dict(enumerate(text.splitlines(keepends=True), 1))
+    """Return the text of an environment file with each variable once, or not at all for None; the rest stays as it is.
+
+    Raises:
+        ValueError: a value goes over several lines.
+    """
+    for line in logical_lines(text):
+        if _PART.sub("", "".join(part for _number, part in line).partition("=")[2]):
+            raise ValueError("line %d: a quote is not closed, or a value goes over several lines" % line[0][0])
+    lines: dict[int, str] = {number: line + "\n" for number, line in enumerate(text.split("\n"), 1)}
+    if text.endswith("\n") or not text:
+        del lines[max(lines)]
     for name, value in wanted.items():
         found = [line for line in logical_lines(text) if (_assignment(line) or ("", ""))[1] == name]
         carried = environment(text).get(name) == value
@@ -127,7 +139,7 @@ def set_variables(text: str, wanted: Mapping[str, str | None]) -> str:
             # Where it stood, so that a reader finds it there.
             place = found[-1][0][0] if found else len(lines) + len(text) + 1
             lines[place] = "%s=%s\n" % (name, _quote(value))
-    return "".join(line if line.endswith("\n") else line + "\n" for _number, line in sorted(lines.items()))
+    return "".join(line for _number, line in sorted(lines.items()))
 
 
 def _quote(value: str) -> str:

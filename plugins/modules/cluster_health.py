@@ -161,7 +161,16 @@ from typing import Any, Callable
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import distribution, etcd_client, health, k3s, k3s_keys, kube_api, node_module
+from ansible_collections.kubekeel.ha.plugins.module_utils import (
+    addresses,
+    distribution,
+    etcd_client,
+    health,
+    k3s,
+    k3s_keys,
+    kube_api,
+    node_module,
+)
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
 
 REQUEST_TIMEOUT = 4
@@ -171,7 +180,7 @@ NODES = "/api/v1/nodes"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 IDENTITY = "/api/v1/namespaces/kube-system"
 ENDPOINTS = "/api/v1/namespaces/default/endpoints/kubernetes"
-ETCD = "https://127.0.0.1:2379"
+ETCD_PORT = 2379
 """On a server with a member of its own that one; on one without the load balancer that K3s runs."""
 
 
@@ -197,7 +206,8 @@ class Looker:
                     "those with a member of etcd into 'etcd'; a cluster where every server has both needs neither group" % kind
                 )
             folder = os.path.join(node.data_dir, "server/tls/etcd")
-            if os.path.isdir(folder) and node.value("datastore-endpoint") is None:
+            self.etcd_url = "https://" + addresses.join(node.loopback if node.loopback == "::1" else "127.0.0.1", ETCD_PORT)
+            if node.uses_etcd:
                 self.etcd = etcd_client.Credentials(*(os.path.join(folder, name) for name in ("server-ca.crt", "client.crt", "client.key")))
         self.api = kube_api.Credentials(module.params["kubeconfig"] or found.kubeconfig)
 
@@ -219,9 +229,9 @@ class Looker:
         members, urls = [], {}
         if self.etcd:
             try:
-                found = etcd_client.members(self.etcd, ETCD, REQUEST_TIMEOUT)
+                found = etcd_client.members(self.etcd, self.etcd_url, REQUEST_TIMEOUT)
             except etcd_client.EtcdError as error:
-                raise NodeError("etcd at %s does not list its members: %s" % (ETCD, error)) from error
+                raise NodeError("etcd at %s does not list its members: %s" % (self.etcd_url, error)) from error
             for member in found:
                 url = next(iter(member.client_urls or member.peer_urls), "")
                 host = urlsplit(url).hostname or url
@@ -229,7 +239,7 @@ class Looker:
                 urls[host] = url
         down = at_once(list(urls), lambda host: self._ask_etcd(urls[host]))
         seen = health.Observation(members, {}, now=time.time(), down=down, external=not self.etcd)
-        identity = self._read_api(seen, ["127.0.0.1", *urls])
+        identity = self._read_api(seen, [self.api.host, *urls])
         seen.readyz = at_once(health.api_hosts(seen.nodes), self._ask_readyz)
         return seen, identity
 

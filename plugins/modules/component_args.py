@@ -132,7 +132,7 @@ from ansible_collections.kubekeel.ha.plugins.module_utils import (
 )
 from ansible_collections.kubekeel.ha.plugins.module_utils.args_plan import ArgsPlan
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
-from ansible_collections.kubekeel.ha.plugins.module_utils.release import parse_release
+from ansible_collections.kubekeel.ha.plugins.module_utils.release import parse_release, show_release
 
 
 def wanted_flags(components: dict[str, Any]) -> dict[str, dict[str, str | None]]:
@@ -175,6 +175,10 @@ def plan(module: AnsibleModule, found: distribution.Distribution) -> ArgsPlan:
     if found.name == distribution.K3S:
         node = k3s.K3sNode(module, found.unit, module.params["k3s_config_file"])
     release = parse_release(node.release_text(module) if node else microk8s.release_text())
+    if node and release and release < k3s.FIRST_WITH_DROP_INS:
+        raise NodeError(
+            "K3s %s reads no drop-ins; kubekeel needs %s or later" % (show_release(release), show_release(k3s.FIRST_WITH_DROP_INS))
+        )
     for component, flags in wanted.items():
         for name, value in flags.items():
             if value is not None:

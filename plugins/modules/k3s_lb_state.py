@@ -16,7 +16,8 @@ description:
   - Compares the addresses with those that the cluster has now, and with what answers. Only a file that is stale for certain
     is cleared, since K3s needs what it remembers when its join server is down (k3s-io/k3s#11333).
   - To clear means to stop K3s, move the file aside, start K3s, and wait until the node is Ready. Deleting the file under a
-    running K3s would change nothing. Pods go on meanwhile.
+    running K3s would change nothing. Pods go on meanwhile. A node that is Ready all the same is left alone.
+  - Recognises the files of RKE2, too, and leaves clearing them to the operator; O(server) and O(endpoints) are needed there.
 options:
   data_dir:
     description: Where K3s keeps its data. By default what its configuration says, else V(/var/lib/rancher/k3s).
@@ -84,8 +85,8 @@ files:
     addresses: {description: "What it remembers, each with C(address), C(current) and C(answers).", type: list, elements: dict}
     moved_to: {description: Where it was moved; null where it was not., type: str}
     left: {description: Why it was left where it is., type: str}
-stale:
-  description: Whether a file that may be cleared is stale.
+due:
+  description: Whether there is a file to be cleared.
   returned: success
   type: bool
 findings:
@@ -113,6 +114,7 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubekeel.ha.plugins.module_utils import (
+    addresses,
     etcd_client,
     health,
     k3s,
@@ -121,6 +123,7 @@ from ansible_collections.kubekeel.ha.plugins.module_utils import (
     lb_state,
     node_files,
     node_module,
+    registration,
     systemd,
     unit_watch,
 )
@@ -128,6 +131,9 @@ from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import Node
 
 CONNECT_TIMEOUT = 3
 POLL = 1.0
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/"
+MOVER = "kubekeel-k3s-lb-state.service"
+"""A unit that lives for as long as it takes."""
 RKE2 = "/var/lib/rancher/rke2"
 RKE2_SUPERVISOR = 9345
 ETCD_PORT = 2379
@@ -136,8 +142,8 @@ ETCD_PORT = 2379
 def accepts(address: str) -> bool:
     """Tell whether an address accepts a TCP connection."""
     try:
-        socket.create_connection(lb_state.split_address(address), CONNECT_TIMEOUT).close()
-    except OSError:
+        socket.create_connection(addresses.split(address), CONNECT_TIMEOUT).close()
+    except (OSError, ValueError):
         return False
     return True
 
@@ -166,7 +172,12 @@ class Node:
             raise NodeError("systemd knows no unit %s here: K3s is not installed" % " or ".join(k3s.UNITS))
         self.product = "k3s" if self.k3s else "rke2"
         self.data_dir = params["data_dir"] or (self.k3s.data_dir if self.k3s else RKE2)
-        self.server = (params["server"] or (self.k3s.join_url if self.k3s else "")).rstrip("/")
+        if not self.k3s and (not params["server"] or params["endpoints"] is None):
+            raise NodeError("this node runs RKE2, whose configuration kubekeel does not read: give server and endpoints")
+        try:
+            self.server = registration.normalize(params["server"]) if params["server"] else self.k3s.join_url if self.k3s else ""
+        except ValueError as error:
+            raise NodeError("server: %s" % error) from error
         self.files = lb_state.files(self.product)
         self.states = {file: self._read(file) for file in self.files}
 
@@ -207,8 +218,9 @@ class Node:
         credentials = etcd_client.Credentials(*(os.path.join(folder, name) for name in ("server-ca.crt", "client.crt", "client.key")))
         asked = [
             "127.0.0.1:%d" % ETCD_PORT,
+            "[::1]:%d" % ETCD_PORT,
             *self.remembered(lb_state.ETCD),
-            lb_state.join_address(urlsplit(self.server).hostname or "", ETCD_PORT),
+            addresses.join(urlsplit(self.server).hostname or "", ETCD_PORT),
         ]
         for address in asked:
             try:
@@ -223,18 +235,18 @@ class Node:
         join = urlsplit(self.server)
         supervisors = [
             (join.hostname or "", join.port or 443),
-            *(lb_state.split_address(address) for address in self.remembered(lb_state.API)),
+            *(addresses.split(address) for address in self.remembered(lb_state.API)),
         ]
         errors = []
         for host, port in supervisors:
             try:
                 found = kube_api.get_json(self.kubelet(), host, "/v1-%s/apiservers" % self.product, CONNECT_TIMEOUT, port)
             except kube_api.ApiError as error:
-                errors.append("%s: %s" % (lb_state.join_address(host, port), error))
+                errors.append("%s: %s" % (addresses.join(host, port), error))
                 continue
             if isinstance(found, list) and found:
                 return [str(address) for address in found]
-            errors.append("%s: it knows none" % lb_state.join_address(host, port))
+            errors.append("%s: it knows none" % addresses.join(host, port))
         raise NodeError("no server tells which API servers the cluster has (%s); give them as endpoints" % "; ".join(errors))
 
     def judge(self) -> list[dict[str, Any]]:
@@ -247,7 +259,7 @@ class Node:
 
     def _judge(self, file: lb_state.StateFile, there: bool, state: lb_state.State | None) -> dict[str, Any]:
         remembered = state.addresses if state else ()
-        current = [self._as_listed(address, state) for address in self.current(file.to)] if state else []
+        current = [addresses.canonical(self._as_listed(address, state)) for address in self.current(file.to)] if state else []
         answers = all_accept([*current, *remembered])
         verdict = lb_state.judge(state, self._server_urls(file.to), current, answers) if there else lb_state.Verdict(lb_state.ABSENT, "")
         return {
@@ -256,23 +268,32 @@ class Node:
             "server_url": state.server_url if state else None,
             "verdict": verdict.verdict,
             "why": verdict.why,
-            "addresses": [{"address": address, "current": address in current, "answers": answers[address]} for address in remembered],
+            "addresses": [
+                {"address": address, "current": addresses.canonical(address) in current, "answers": answers[address]}
+                for address in remembered
+            ],
             "moved_to": None,
-            "left": lb_state.why_not_cleared(file, verdict, self.module.params["force"]),
+            "left": self._why_left(file, verdict),
         }
+
+    def _why_left(self, file: lb_state.StateFile, verdict: lb_state.Verdict) -> str | None:
+        left = lb_state.why_not_cleared(file, verdict, self.module.params["force"])
+        if left is None and not self.module.params["force"] and not why_not_ready(self, 0):
+            return "the node is Ready all the same: nothing keeps it from the API servers"
+        return left
 
     def _server_urls(self, to: str) -> list[str]:
         """Return the servers that K3s may write such a file for on this node."""
         if to == lb_state.ETCD:
-            return ["https://" + lb_state.join_address(urlsplit(self.server).hostname or "", ETCD_PORT)]
+            return ["https://" + addresses.join(urlsplit(self.server).hostname or "", ETCD_PORT)]
         # Before 1.24 every server that runs etcd alone began with its own supervisor; the first one still does.
         return [self.server, self.k3s.local_url] if self.k3s else [self.server]
 
     def _as_listed(self, address: str, state: lb_state.State | None) -> str:
         """RKE2 remembers the port of its supervisor where that is another one than the API server's."""
-        host, port = lb_state.split_address(address)
-        supervisor = state is not None and any(lb_state.split_address(one)[1] == RKE2_SUPERVISOR for one in state.addresses)
-        return lb_state.join_address(host, RKE2_SUPERVISOR if supervisor and self.product == "rke2" else port)
+        host, port = addresses.split(address)
+        supervisor = state is not None and any(addresses.split(one)[1] == RKE2_SUPERVISOR for one in state.addresses)
+        return addresses.join(host, RKE2_SUPERVISOR if supervisor and self.product == "rke2" else port)
 
 
 def clear(node: Node, entries: list[dict[str, Any]]) -> None:
@@ -291,32 +312,51 @@ def clear(node: Node, entries: list[dict[str, Any]]) -> None:
             "nothing was changed: a node that remembers nothing needs its join server to start. %s: %s. "
             "Start it, or move the node to a fixed registration address first (role k3s_registration)" % (node.server, unfit)
         )
-    if node.module.check_mode:
-        return
-    unit = node.k3s.unit
-    # Where this is interrupted while K3s is down, the next run sees the mark and starts it.
-    systemd.mark_changed(node.module, unit)
-    node.module.run_command(["systemctl", "stop", unit], check_rc=True)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    for entry in entries:
+        entry["moved_to"] = "%s.%s" % (entry["path"], stamp)
+    if not node.module.check_mode:
+        since = time.time()
+        move_aside(node.module, node.k3s.unit, {entry["path"]: entry["moved_to"] for entry in entries})
+        wait_until_ready(node, since)
+
+
+def move_aside(module: AnsibleModule, unit: str, moves: dict[str, str]) -> None:
+    """Let systemd stop K3s, move files, and start K3s again: it does so to the end whatever becomes of this module.
+
+    Raises:
+        NodeError: a file could not be moved. K3s is started in any case.
+    """
+    systemctl, mv = module.get_bin_path("systemctl", required=True), module.get_bin_path("mv", required=True)
+    commands = ["ExecStart=%s stop %s.service" % (systemctl, unit)]
+    commands += ['ExecStart=%s -n "%s" "%s"' % (mv, old, new) for old, new in moves.items()]
+    commands.append("ExecStopPost=%s start --no-block %s.service" % (systemctl, unit))
+    path = os.path.join("/run/systemd/system", MOVER)
+    text = "[Unit]\nDescription=kubekeel: move stale state of K3s aside\n[Service]\nType=oneshot\n" + "\n".join(commands) + "\n"
+    node_files.make_folder(os.path.dirname(path), 0o755)
+    node_files.write(path, text)
     try:
-        for entry in entries:
-            entry["moved_to"] = "%s.%s" % (entry["path"], stamp)
-            os.rename(entry["path"], entry["moved_to"])
-    except OSError as error:
-        raise NodeError("%s cannot be moved: %s" % (entry["path"], error.strerror)) from error
+        systemd.reload(module)
+        code, _out, err = module.run_command([systemctl, "start", MOVER])
     finally:
-        node.module.run_command(["systemctl", "start", "--no-block", unit])
-    wait_until_ready(node)
+        node_files.remove(path)
+        systemd.reload(module)
+    kept = [old for old, new in moves.items() if not os.path.exists(new)]
+    if code or kept:
+        raise NodeError("%s could not be moved aside (%s); K3s was started again" % (", ".join(kept or moves), err.strip() or "mv failed"))
 
 
-def wait_until_ready(node: Node) -> None:
+def wait_until_ready(node: Node, since: float) -> None:
     """Wait until K3s is up and the node is Ready by the word of an API server.
+
+    Args:
+        node: this node.
+        since: when K3s was stopped.
 
     Raises:
         NodeError: it does not become so.
     """
     unit, timeout = node.k3s.unit, node.module.params["timeout"]  # type: ignore[union-attr]
-    since = time.time()
     why = unit_watch.watch(node.module, unit, "0", "", 0, timeout)
     if why:
         log = unit_watch.log_since(node.module, unit, since)
@@ -333,22 +373,20 @@ def wait_until_ready(node: Node) -> None:
 
 def why_not_ready(node: Node, since: float) -> str:
     """Return why the node is not Ready, an empty text where it is and its kubelet renewed its Lease after C(since)."""
-    named = node.k3s.value("node-name") if node.k3s else None
-    name = (node.module.params["node_name"] or (named.value if named else socket.gethostname())).lower()
+    name = node.module.params["node_name"] or (node.k3s.node_name if node.k3s else socket.gethostname().lower())
     error = "no API server answers"
     for address in node.current(lb_state.API):
-        host, port = lb_state.split_address(address)
+        host, port = addresses.split(address)
         try:
             found = kube_api.get_json(node.kubelet(), host, "/api/v1/nodes/" + name, CONNECT_TIMEOUT, port)
-            lease = kube_api.get_json(
-                node.kubelet(), host, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/" + name, CONNECT_TIMEOUT, port
-            )
+            lease = kube_api.get_json(node.kubelet(), host, LEASE + name, CONNECT_TIMEOUT, port)["spec"]
         except kube_api.ApiError as failed:
             error = "%s: %s" % (address, failed)
             continue
         if not health.is_ready(found):
             return "%s says that it is NotReady" % address
-        return "" if health.epoch(lease["spec"]["renewTime"]) > since else "its kubelet has not renewed its Lease yet"
+        fresh = max(since, time.time() - lease.get("leaseDurationSeconds", health.LEASE_DURATION))
+        return "" if health.epoch(lease["renewTime"]) > fresh else "its kubelet does not renew its Lease"
     return error
 
 
@@ -359,21 +397,12 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         NodeError: the operator has to know.
     """
     node = Node(module)
-    cleared = module.params["state"] == "cleared"
-    if cleared and node.k3s and systemd.must_restart(module, node.k3s.unit) and is_stopped(module, node.k3s.unit) and not module.check_mode:
-        module.run_command(["systemctl", "start", "--no-block", node.k3s.unit])
-        wait_until_ready(node)
-        return dict(result(node, node.judge()), changed=True)
     entries = node.judge()
-    due = [entry for entry in entries if entry["left"] is None] if cleared else []
-    if due:
+    due = [entry for entry in entries if entry["left"] is None]
+    answer = result(node, entries)
+    if due and module.params["state"] == "cleared":
         clear(node, due)
-    return dict(result(node, entries), changed=bool(due))
-
-
-def is_stopped(module: AnsibleModule, unit: str) -> bool:
-    """Tell whether a unit does not run and is not about to."""
-    return systemd.show(module, unit, "ActiveState")["ActiveState"] in ("inactive", "failed")
+    return dict(answer, changed=bool(due) and module.params["state"] == "cleared")
 
 
 def result(node: Node, entries: list[dict[str, Any]]) -> dict[str, Any]:
@@ -383,7 +412,7 @@ def result(node: Node, entries: list[dict[str, Any]]) -> dict[str, Any]:
     answers = all_accept(current)
     return {
         "files": entries,
-        "stale": any(entry["verdict"] == lb_state.STALE and entry["to"] == lb_state.API for entry in entries),
+        "due": any(entry["left"] is None for entry in entries),
         "findings": [
             "%s is stale: %s (%s)" % (entry["path"], entry["why"], "remembered: " + ", ".join(one["address"] for one in entry["addresses"]))
             for entry in entries

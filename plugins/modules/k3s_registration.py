@@ -15,7 +15,7 @@ description:
     hour.
   - Finds a C(server:) that names a single node, and moves the node to the address of O(address) by kubekeel's drop-in
     (C(config.yaml.d/zz-kubekeel.yaml)), after it has made sure that the address answers, that its certificate is the
-    cluster's and covers it, and that a server has it in C(tls-san).
+    cluster's and covers it, and, on a server, that C(tls-san) holds it.
   - Leaves a server alone that began the cluster and has no C(server:).
   - Restarts nothing. The result says whether the unit has to.
 options:
@@ -75,6 +75,7 @@ restart:
   elements: str
 """
 
+import socket
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -96,11 +97,19 @@ from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import Node
 KEY = "server"
 
 
+def resolve(url: str) -> list[str]:
+    """Return the addresses that the host of a URL stands for, none where nobody knows."""
+    try:
+        return sorted({str(found[4][0]) for found in socket.getaddrinfo(registration.host_of(url), None, type=socket.SOCK_STREAM)})
+    except (OSError, ValueError):
+        return []
+
+
 def reasons_against(node: k3s.K3sNode, url: str, nodes: list[str]) -> list[str]:
     """Return why this node cannot be moved to an address."""
     found = []
     host = registration.host_of(url)
-    named = registration.single_node(url, nodes)
+    named = registration.single_node(url, nodes, resolve(url))
     if named:
         found.append("%s is the node %s, and no fixed registration address" % (url, named))
     why = k3s_supervisor.why_unfit(url, node.data_dir, covered=True)
@@ -122,7 +131,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     if not unit:
         raise NodeError("systemd knows no unit %s here: K3s is not installed" % " or ".join(k3s.UNITS))
     node = k3s.K3sNode(module, unit, params["k3s_config_file"])
-    single = registration.single_node(node.server_url, params["nodes"]) if node.server_url else None
+    single = registration.single_node(node.server_url, params["nodes"], resolve(node.server_url)) if node.server_url else None
     files: list[node_change.FileChange] = []
     changes: list[node_change.Change] = []
     reasons: list[str] = []
@@ -132,10 +141,10 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             findings.append(single_node_finding(node, node.server_url, single))
     elif node.server_url:
         try:
-            url = registration.normalize(params["address"])
+            url = registration.normalize(params["address"], registration.PORT)
         except ValueError as error:
             raise NodeError("address: %s" % error) from error
-        if url != registration.normalize(node.server_url):
+        if url != node.server_url:
             reasons = reasons_against(node, url, params["nodes"])
             files, changes = stage(node, url)
             reasons += decided_elsewhere(node, files)
@@ -158,7 +167,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 def single_node_finding(node: k3s.K3sNode, url: str, single: str) -> str:
     """Return the sentence about a C(server:) that names a single node."""
     said = node.value(KEY)
-    place = said.place if said and said.line else (said.path if said else "")
+    place = said.place if said else ""
     return "server: %s (%s) names the single node %s: %s (%s); give the address in front of all servers as k3s_registration_address" % (
         url,
         place,

@@ -25,6 +25,16 @@ distribution:
   description: V(microk8s) or V(k3s).
   returned: success
   type: str
+node_name:
+  description: Name of the node in Kubernetes, as its configuration says.
+  returned: success
+  type: str
+  sample: server1
+absent:
+  description: Components that the node's own configuration switches off, or that do not run on such a node (K3s).
+  returned: success
+  type: list
+  elements: str
 release:
   description: As the distribution names it; empty where it does not say.
   returned: success
@@ -56,8 +66,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubekeel.ha.plugins.module_utils import distribution, k3s, k3s_keys, known_bugs, microk8s, node_module
 
 
-def read_k3s(module: AnsibleModule, unit: str) -> tuple[str, str]:
-    """Return release and kind of a node of K3s.
+def read_k3s(module: AnsibleModule, unit: str) -> tuple[k3s.K3sNode, str]:
+    """Return a node of K3s and its kind.
 
     Raises:
         NodeError: its configuration cannot be read.
@@ -70,7 +80,7 @@ def read_k3s(module: AnsibleModule, unit: str) -> tuple[str, str]:
         kind = known_bugs.ETCD_ONLY
     elif node.merged.is_on("disable-etcd"):
         kind = known_bugs.CONTROL_PLANE_ONLY
-    return node.release_text(module), kind
+    return node, kind
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -81,12 +91,16 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     """
     found = distribution.find(module)
     if found.name == distribution.K3S:
-        release, kind = read_k3s(module, found.unit)
+        node, kind = read_k3s(module, found.unit)
+        name, absent, release = node.node_name, node.absent, node.release_text(module)
     else:
-        release, kind = microk8s.release_text(), known_bugs.AGENT if microk8s.is_worker() else known_bugs.SERVER
+        kind = known_bugs.AGENT if microk8s.is_worker() else known_bugs.SERVER
+        name, absent, release = microk8s.node_name(), [], microk8s.release_text()
     return {
         "changed": False,
         "distribution": found.name,
+        "node_name": name,
+        "absent": absent,
         "release": release,
         "unit": found.unit,
         "kind": kind,

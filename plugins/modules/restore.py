@@ -63,7 +63,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     for source in [record, *(RunRecord(run) for run in reversed(record.adopted))]:
         for entry in reversed(source.entries):
             if entry["kind"] == "file":
-                files[entry["path"]] = node_change.FileChange(entry["path"], node_files.read(entry["path"]), source.kept_text(entry))
+                files[entry["path"]] = node_change.FileChange(
+                    entry["path"], node_files.read(entry["path"]), source.kept_text(entry), only_changes=True
+                )
             else:
                 sysctls[entry["name"]] = entry["value"]
     changed_files = [change for change in files.values() if change.before != change.after]

@@ -134,8 +134,15 @@ class EnvironmentFile:
         return found
 
     def render(self, wanted: Wanted) -> str | None:
-        """Return the new text, None for no file."""
-        return unit_file.set_variables(self.text or "", wanted) or None
+        """Return the new text, None for no file.
+
+        Raises:
+            NodeError: a value goes over several lines.
+        """
+        try:
+            return unit_file.set_variables(self.text or "", wanted) or None
+        except ValueError as error:
+            raise NodeError("%s: %s. Nothing was changed" % (self.path, error)) from error
 
 
 def wanted_variables(environment: Mapping[str, Any]) -> Wanted:
@@ -170,7 +177,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         for name, value in wanted.items()
         if before.get(name) != value and (value is not None or name in target.ours)
     ]
-    files = [FileChange(target.path, target.text, after, 0o600)] if after != target.text else []
+    files = [FileChange(target.path, target.text, after, 0o600, only_changes=True)] if after != target.text else []
     if not module.check_mode:
         node_change.apply(module, files, unit)
         if files or changes:

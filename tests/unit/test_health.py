@@ -87,8 +87,8 @@ def test_a_lease_from_the_future_means_that_clocks_differ() -> None:
 
 
 def test_a_restarted_node_that_the_cluster_does_not_know_is_never_well() -> None:
-    answer = evaluate(seen(), Expectation(renewed_after={"n1.example": NOW - 60}))
-    assert "there is no node n1.example" in answer["reasons"][0]
+    answer = evaluate(seen(), Expectation(renewed_after={"m1.example": NOW - 60}))
+    assert "there is no node m1.example" in answer["reasons"][0]
 
 
 @pytest.mark.parametrize("names", [["n1", "n2", "n3"], ["10.0.0.1", "10.0.0.2", "10.0.0.3"], ["n1.example", "n2.example", "n3"]])
@@ -112,6 +112,93 @@ def test_of_five_servers_one_may_be_known_to_be_down() -> None:
     down = seen(5, readyz={"10.0.0.5": "timed out"}, nodes=nodes)
     assert not evaluate(down, Expectation())["safe_to_disrupt"]
     assert evaluate(down, Expectation(ignore=["n5"]))["safe_to_disrupt"]
+
+
+def k3s_node(number, etcd=True, api=True, voter="True", **more):
+    node = a_node(number)
+    labels = {"node-role.kubernetes.io/etcd": "true"} if etcd else {}
+    labels |= {"node-role.kubernetes.io/control-plane": "true"} if api else {}
+    node["metadata"] |= {"labels": labels} | more
+    node["status"]["conditions"].append({"type": "EtcdIsVoter", "status": voter})
+    return node
+
+
+def k3s_seen(nodes, down=(), unready=(), roles=None, endpoints=None, external=False):
+    hosts = {f"10.0.0.{number}": node for number, node in enumerate(nodes, 1)}
+    etcd = [host for host, node in hosts.items() if "node-role.kubernetes.io/etcd" in node["metadata"]["labels"]]
+    api = [host for host, node in hosts.items() if "node-role.kubernetes.io/control-plane" in node["metadata"]["labels"]]
+    return Observation(
+        [] if external else [Member(host, (roles or {}).get(host, "voter")) for host in etcd],
+        {host: "refused" if host in unready else "" for host in api},
+        nodes,
+        [a_lease(number) for number in range(1, len(nodes) + 1)],
+        NOW,
+        down={} if external else {host: "refused" if host in down else "" for host in etcd},
+        external=external,
+        endpoints=[f"{host}:6443" for host in api if host not in unready] if endpoints is None else endpoints,
+    )
+
+
+SPLIT = [k3s_node(1, api=False), k3s_node(2, api=False), k3s_node(3, api=False), k3s_node(4, etcd=False), k3s_node(5, etcd=False)]
+
+
+def test_a_split_cluster_may_lose_one_of_each():
+    answer = evaluate(k3s_seen(SPLIT), Expectation(["n1", "n2", "n3", "n4", "n5"]))
+    assert (answer["reasons"], answer["servers_to_spare"]) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("observation", "part"),
+    [
+        (k3s_seen([k3s_node(1, voter="False"), k3s_node(2), k3s_node(3)]), "n1 is no voting member of etcd (EtcdIsVoter=False)"),
+        (k3s_seen([k3s_node(1), k3s_node(2), k3s_node(3)], roles={"10.0.0.2": "learner"}), "n2 is a learner of etcd yet"),
+        (k3s_seen([k3s_node(1), k3s_node(2), k3s_node(3)], down=["10.0.0.3"]), "etcd of 10.0.0.3 is not up: refused"),
+        (k3s_seen(SPLIT, unready=["10.0.0.4"]), "the API server of 10.0.0.4 is not ready"),
+        (k3s_seen(SPLIT, endpoints=["10.0.0.5:6443"]), "10.0.0.4 is not among the endpoints"),
+        (k3s_seen([k3s_node(1)], external=True), "no API server would be left"),
+    ],
+)
+def test_reasons_that_k3s_alone_knows(observation, part):
+    answer = evaluate(observation, Expectation())
+    assert not answer["safe_to_disrupt"]
+    assert any(part in reason for reason in answer["reasons"]), answer["reasons"]
+
+
+@pytest.mark.parametrize(
+    ("losing", "keeps"),
+    [
+        (["n1"], True),
+        (["n1.example.org"], True),
+        (["10.0.0.1"], True),
+        (["n5"], False),
+        ([], False),
+        (["n1", "n2"], False),
+        (["n9"], False),
+    ],
+)
+def test_the_quorum_is_judged_for_the_node_that_is_to_go(losing, keeps):
+    one_control_plane_away = k3s_seen(SPLIT, unready=["10.0.0.4"])
+    assert evaluate(one_control_plane_away, Expectation(losing=losing))["keeps_quorum"] is keeps
+
+
+def test_a_node_to_lose_that_nobody_knows_is_a_reason():
+    answer = evaluate(k3s_seen(SPLIT), Expectation(losing=["n9"]))
+    assert not answer["safe_to_disrupt"]
+    assert "there is no node n9" in answer["reasons"][0]
+
+
+def test_an_api_server_may_be_an_endpoint_by_another_of_its_addresses():
+    nodes = [k3s_node(number, annotations={"k3s.io/external-ip": f"192.0.2.{number}"}) for number in (1, 2, 3)]
+    assert evaluate(k3s_seen(nodes, endpoints=[f"192.0.2.{number}:6443" for number in (1, 2, 3)]), Expectation())["healthy"]
+    assert not evaluate(k3s_seen(nodes, endpoints=["192.0.2.1:6443"]), Expectation())["healthy"]
+    advertised = [f"198.51.100.{number}:6443" for number in (1, 2, 3)]
+    assert evaluate(k3s_seen(nodes, endpoints=advertised), Expectation())["healthy"]
+    assert not evaluate(k3s_seen(nodes, endpoints=advertised[:2]), Expectation())["healthy"]
+
+
+def test_with_an_external_datastore_the_api_servers_count():
+    answer = evaluate(k3s_seen([k3s_node(1, etcd=False), k3s_node(2, etcd=False)], external=True), Expectation())
+    assert (answer["safe_to_disrupt"], answer["servers_to_spare"]) == (True, 1)
 
 
 def test_a_node_that_is_known_to_be_down_is_no_reason():

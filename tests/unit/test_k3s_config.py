@@ -91,6 +91,13 @@ def test_yaml_that_k3s_reads(text, expected):
         ("a: 'b' c", 1),
         ("a: !!binary b", 1),
         ('a: "\\q"', 1),
+        ('a: "\\UFFFFFFFF"', 1),
+        ('a: "\\ud800"', 1),
+        ("# c\ra: b", 1),
+        ("a: b\x85c: d", 1),
+        ("a: b\nc: \x00", 2),
+        ("a: [?x, b]", 1),
+        ("a: >\n  b\n    c\n", 3),
     ],
 )
 def test_yaml_that_cannot_be_read_is_refused_by_line_and_its_text_is_not_told(text, line):
@@ -275,6 +282,18 @@ def test_components_that_do_not_run_here_get_no_flags(role, text, absent):
     made, flags = decide([text], LEASE, role, ours="kube-scheduler-arg+:\n- leader-elect-lease-duration=9s\n")
     assert (made.absent == ["kube-scheduler"]) is absent
     assert ("kube-scheduler" in flags) is not absent
+
+
+@pytest.mark.parametrize("text", ["kubelet-arg: a=b\n", "tls-san+: [x]\n", "debug: true\n"])
+def test_what_somebody_else_wrote_into_our_drop_in_is_a_reason(text):
+    made, _flags = decide([""], FREQUENCY, ours=text)
+    assert made.reasons == [f"{OURS}:1 was not written by kubekeel; move it to a file of your own"]
+
+
+def test_an_appended_flag_is_another_thing_than_a_set_one():
+    made, flags = decide(["kubelet-arg: node-status-update-frequency+=5s\n"], FREQUENCY)
+    assert flags == {"kubelet": {"node-status-update-frequency": "5s"}}
+    assert made.findings == []
 
 
 def test_other_settings_of_the_drop_in_stay():

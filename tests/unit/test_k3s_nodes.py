@@ -5,7 +5,7 @@ import json
 import struct
 
 import pytest
-from ansible_collections.kubekeel.ha.plugins.module_utils import etcd_messages, known_bugs, lb_state, registration, unit_file
+from ansible_collections.kubekeel.ha.plugins.module_utils import addresses, etcd_messages, known_bugs, lb_state, registration, unit_file
 from ansible_collections.kubekeel.ha.plugins.module_utils.etcd_messages import EtcdMember, Frame
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_change import hide_secrets
 from hypothesis import given
@@ -34,7 +34,9 @@ def state(*addresses, url=JOIN):
         (state(B), [A, B], [A], "stale"),
         (state(A, C), [A, B], [B], "stale"),
         (state(C), [], [], "stale"),
-        (state(), [A], [A], "stale"),
+        (state(), [A], [A], "fresh"),
+        (state("10.0.0.9:6443"), [A], [A, "10.0.0.9:6443"], "fresh"),
+        (state("[FD00:0::1]:6443"), [IPV6], [IPV6, "[FD00:0::1]:6443"], "fresh"),
         (state(A, url="https://10.0.0.8:6443"), [B], [B], "foreign"),
         (state(A, url=JOIN + "/"), [A], [A], "fresh"),
         ("", [A], [A], "unreadable"),
@@ -68,11 +70,20 @@ def test_what_may_be_cleared(product, number, verdict, force, goes):
     assert (why is None) is goes
 
 
-@pytest.mark.parametrize(("address", "parts"), [(A, ("10.0.0.1", 6443)), (IPV6, ("fd00::1", 6443)), ("host", ("", 0))])
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [
+        (A, ("10.0.0.1", 6443)),
+        (IPV6, ("fd00::1", 6443)),
+        ("host", ("host", 0)),
+        ("::1", ("::1", 0)),
+        ("a:²", ("a:²", 0)),
+    ],
+)
 def test_addresses(address, parts):
-    assert lb_state.split_address(address) == parts
+    assert addresses.split(address) == parts
     if parts[1]:
-        assert lb_state.join_address(*parts) == address
+        assert addresses.join(*parts) == address
 
 
 @pytest.mark.parametrize(
@@ -131,9 +142,9 @@ def test_a_bug_is_told_where_it_shows():
 @pytest.mark.parametrize(
     ("address", "expected"),
     [
-        ("lb", "https://lb:6443"),
-        ("lb:443", "https://lb:443"),
-        ("https://lb.example.org", "https://lb.example.org:6443"),
+        ("lb", "https://lb:443"),
+        ("lb:6443", "https://lb:6443"),
+        ("https://lb.example.org", "https://lb.example.org:443"),
         ("https://[fd00::1]:6443/", "https://[fd00::1]:6443"),
     ],
 )
@@ -141,25 +152,30 @@ def test_registration_addresses(address, expected):
     assert registration.normalize(address) == expected
 
 
-@pytest.mark.parametrize("address", ["", "http://lb:6443", "https://lb:6443/path", "https://me:pw@lb:6443", "https://lb:port"])
+@pytest.mark.parametrize(
+    "address", ["", "http://lb:6443", "https://[bad", "fd00::1", "https://lb:6443/path", "https://me:pw@lb:6443", "https://lb:port"]
+)
 def test_what_is_no_registration_address(address):
     with pytest.raises(ValueError, match="is no address"):
         registration.normalize(address)
 
 
 @pytest.mark.parametrize(
-    ("url", "node"),
+    ("url", "resolved", "node"),
     [
-        ("https://10.0.0.1:6443", "10.0.0.1"),
-        ("https://[fd00::1]:6443", "fd00::1"),
-        ("https://Server1:6443", "server1"),
-        ("https://server1.example.org:6443", "server1"),
-        ("https://10.0.0.10:6443", None),
-        ("https://lb.example.org:6443", None),
+        ("https://10.0.0.1:6443", ["10.0.0.1"], "10.0.0.1"),
+        ("https://[fd00::1]:6443", [], "fd00::1"),
+        ("https://Server1:6443", [], "server1"),
+        ("https://server1.example.org:6443", [], "server1"),
+        ("https://server1.example.org:6443", ["192.0.2.9"], None),
+        ("https://alias.example.org:6443", ["10.0.0.1"], "10.0.0.1"),
+        ("https://both.example.org:6443", ["10.0.0.1", "10.0.0.2"], None),
+        ("https://10.0.0.10:6443", ["10.0.0.10"], None),
+        ("https://lb.example.org:6443", [], None),
     ],
 )
-def test_which_urls_name_a_single_node(url, node):
-    assert registration.single_node(url, ["server1", "10.0.0.1", "fd00::1", "10"]) == node
+def test_which_urls_name_a_single_node(url, resolved, node):
+    assert registration.single_node(url, ["server1", "10.0.0.1", "10.0.0.2", "fd00::1", "10"], resolved) == node
 
 
 UNIT = """[Unit]
@@ -186,6 +202,7 @@ def test_a_unit_s_command_has_the_lines_of_its_words():
         ("$MORE", 10),
     ]
     assert [word.text for word in unit_file.expand(words, {"ONE": "1", "MORE": "c d"})][4:] == ["--flag=1", "c", "d"]
+    assert [word.text for word in unit_file.expand([unit_file.Word("a$$b%%", "", 1)], {})] == ["a$b%"]
 
 
 def test_a_drop_in_replaces_the_command():
@@ -213,6 +230,16 @@ def test_a_drop_in_replaces_the_command():
 def test_variables_of_an_environment_file(text, wanted, expected):
     assert unit_file.set_variables(text, wanted) == expected
     assert unit_file.set_variables(expected, wanted) == expected
+
+
+@pytest.mark.parametrize("text", ["A='one\nB=two'\n", 'A="one\n'])
+def test_an_environment_file_with_values_over_several_lines_is_refused(text):
+    with pytest.raises(ValueError, match="line 1: a quote is not closed"):
+        unit_file.set_variables(text, {"B": "1"})
+
+
+def test_other_lines_of_an_environment_file_stay_byte_for_byte():
+    assert unit_file.set_variables("A=x\x0cy\r\n\n# \x85\n", {"B": "1"}) == "A=x\x0cy\r\n\n# \x85\nB=1\n"
 
 
 @given(st.dictionaries(st.sampled_from(["A", "B", "C"]), st.text(st.characters(min_codepoint=32, max_codepoint=126))))
