@@ -21,7 +21,7 @@ export KUBEKEEL_CACHE
 # A collection that is installed elsewhere must not stand in for this checkout.
 unexport ANSIBLE_COLLECTIONS_PATH
 
-.PHONY: help setup lab-requirements lab-up lab-down demo lint test bench lock
+.PHONY: help setup lab-requirements lab-up lab-down demo lint test test-clusters test-scenarios bench lock
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -62,8 +62,14 @@ lint: setup ## Run the linters and type checks
 	yamllint --strict .
 	ansible-lint --offline
 
-test: lab-requirements ## Run the tests: rules, clusters, Molecule scenarios (over an hour)
+# Side by side: both wait for clusters most of the time.
+test: lab-requirements ## Run the tests: rules, clusters, Molecule scenarios (about an hour)
+	@$(MAKE) --jobs=2 --output-sync=line test-clusters test-scenarios
+
+test-clusters: lab-requirements
 	pytest
+
+test-scenarios: lab-requirements
 	molecule test --all
 
 bench: lab-requirements ## Time a run with nothing to do beside a ping

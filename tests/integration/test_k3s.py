@@ -3,23 +3,69 @@
 The tests share a cluster and build on each other, as in test_microk8s.py.
 """
 
+import json
+import os
 import pathlib
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
+import yaml
 
-from .conftest import Cluster, options, standing, without_records
+from .conftest import ROOT, Cluster, options, standing, without_records
 
 CONFIG = "/etc/rancher/k3s/config.yaml"
 FIXED = "https://registration:6443"
-LAYOUTS = {"plain": ("--servers", "3", "--agents", "1"), "split": ("--topology", "split")}
+STATE = "/var/lib/rancher/k3s/agent/etc/k3s-agent-load-balancer.json"
+BEFORE, AFTER = "v1.31.3+k3s1", "v1.32.3+k3s1"
+"""Releases that have, and that have not, k3s#11349 and k3s#11333."""
+PLAIN = ("--servers", "3", "--agents", "1")
+SPLIT = ("--topology", "split")
+LONG_ENOUGH = 120
+"""Seconds after which a silent node is NotReady for certain: a new leader (lease 15s) begins to count its grace period (40s)."""
 
 
-@pytest.fixture(scope="module", params=LAYOUTS)
+@pytest.fixture(scope="module", params=[(PLAIN, AFTER), (SPLIT, BEFORE)], ids=["plain", "split"])
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A cluster as the installer of K3s leaves it, where every node joined at the first one."""
-    with standing(f"k3s-{request.param}", "--distribution", "k3s", *LAYOUTS[request.param]) as found:
+    topology, release = request.param
+    with standing("k3s", "--distribution", "k3s", *topology, LAB_K3S_RELEASE=release) as found:
         yield found
+
+
+@pytest.fixture
+def split(cluster: Cluster) -> Cluster:
+    """The same where roles are split: three nodes with etcd, two with the control plane, an agent."""
+    if set(cluster.hosts("etcd")) & set(cluster.hosts("control_plane")):
+        pytest.skip("roles are not split here")
+    return cluster
+
+
+def has_the_bugs(cluster: Cluster) -> bool:
+    return BEFORE in cluster.on(cluster.servers[0], "k3s", "--version")
+
+
+def readiness(cluster: Cluster, server: str) -> dict[str, str]:
+    """What an API server says of the nodes, by name."""
+    listed = json.loads(cluster.on(server, "k3s", "kubectl", "get", "nodes", "-o", "json"))
+    return {
+        node["metadata"]["name"]: next(one["status"] for one in node["status"]["conditions"] if one["type"] == "Ready")
+        for node in listed["items"]
+    }
+
+
+def not_ready(cluster: Cluster, server: str, nodes: list[str]) -> list[str]:
+    """Which of the nodes an API server does not call Ready, by name."""
+    return sorted(node for node, ready in readiness(cluster, server).items() if ready != "True" and node in nodes)
+
+
+def wait_for(what: str, holds: Callable[[], bool], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until, f"{what} did not come within {seconds} s"
+        time.sleep(1)
 
 
 def test_audit_names_what_differs_and_the_single_join_server_and_changes_nothing(cluster: Cluster) -> None:
@@ -33,6 +79,8 @@ def test_audit_names_what_differs_and_the_single_join_server_and_changes_nothing
     assert run.says("all nodes Ready, 3 voters up, 1 server may be lost")
     first = cluster.hosts("servers")[cluster.servers[0]]["ansible_host"]
     assert run.says(f"server: https://{first}:6443 ({CONFIG}:3) names the single node {first}")
+    for bug in ("#11349", "#11333"):
+        assert run.says(f"{BEFORE} has k3s-io/k3s{bug}") is has_the_bugs(cluster)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +166,69 @@ def test_an_address_of_a_single_node_is_no_registration_address(cluster: Cluster
     assert run.touched == set()
 
 
+def alternate(cluster: Cluster) -> tuple[str, list[str]]:
+    """Stop one control plane, then the other while the first comes back. Return the first, and the nodes that follow both."""
+    first, second = cluster.hosts("control_plane")
+    followers = sorted([*cluster.hosts("etcd"), *cluster.hosts("agents")])
+    alone = [f"{cluster.hosts('servers')[second]['ansible_host']}:6443"]
+    cluster.on(first, "systemctl", "stop", "k3s")
+    for node in followers:
+        wait_for(
+            f"{node} to know {second} alone",
+            lambda node=node: json.loads(cluster.on(node, "cat", STATE))["ServerAddresses"] == alone,
+            60,
+        )
+    cluster.on(second, "systemctl", "stop", "k3s")
+    cluster.on(first, "systemctl", "start", "k3s")
+    return first, followers
+
+
+def test_nodes_that_are_stuck_after_alternating_outages_are_brought_back(split: Cluster) -> None:
+    if not has_the_bugs(split):
+        pytest.skip(f"this K3s is not {BEFORE}")
+    first, followers = alternate(split)
+    wait_for("the outage", lambda: not_ready(split, first, followers) == followers, LONG_ENOUGH)
+    started = split.started()
+    run = split.play("recover_k3s_lb")
+    assert run.code == 0
+    assert run.says(
+        f"4 of 6 nodes are kept from the API servers by what they remember: {', '.join(n for n in split.nodes if n in followers)}"
+    )
+    assert not_ready(split, first, followers) == []
+    restarted = split.started()
+    assert sorted(node for node in split.nodes if restarted[node] != started[node]) == followers
+    for node in followers:
+        assert split.on(node, "sh", "-c", f"ls {STATE}.2*").strip().startswith(f"{STATE}.2")
+    again = split.play("recover_k3s_lb")
+    assert again.says("0 of 6 nodes are kept from the API servers")
+    assert not any(again.changed.values())
+    split.on(list(split.hosts("control_plane"))[1], "systemctl", "start", "k3s")
+    wait_for("all nodes Ready", lambda: set(readiness(split, first).values()) == {"True"}, LONG_ENOUGH)
+
+
+def test_nothing_is_cleared_where_the_join_server_is_down(split: Cluster) -> None:
+    (agent,) = split.hosts("agents")
+    kept = split.on(agent, "cat", STATE)
+    stale = json.dumps({**json.loads(kept), "ServerAddresses": ["192.0.2.1:6443"]})
+    join, first = split.servers[0], next(iter(split.hosts("control_plane")))
+    split.on(agent, "sh", "-c", f"systemctl stop k3s-agent; printf %s '{stale}' > {STATE}")
+    split.on(join, "systemctl", "stop", "k3s")
+    try:
+        wait_for("the agent to be NotReady", lambda: not_ready(split, first, [agent]) == [agent], LONG_ENOUGH)
+        run = split.play("recover_k3s_lb", options(preflight_ignore_nodes=[join]))
+        assert run.code != 0
+        assert run.says("a node that remembers nothing needs its join server to start")
+        assert split.on(agent, "cat", STATE) == stale
+    finally:
+        split.on(join, "systemctl", "start", "k3s")
+        split.on(agent, "sh", "-c", f"printf %s '{kept}' > {STATE}; systemctl start k3s-agent")
+    wait_for("all nodes Ready", lambda: set(readiness(split, first).values()) == {"True"}, LONG_ENOUGH)
+
+
 def test_remediation_restarts_each_node_once_one_after_the_other_and_nobody_notices(cluster: Cluster, tmp_path: pathlib.Path) -> None:
-    cluster.remediate_under_traffic(tmp_path / "traffic.json")
+    """Moves them to the fixed registration address, too: all but the first server, which began the cluster, join there."""
+    cluster.remediate_under_traffic(tmp_path / "traffic.json", "-e", f"k3s_registration_address={FIXED}")
+    assert not cluster.play("audit").says("names the single node")
 
 
 def test_user_s_own_files_stay_and_ours_are_for_root_only(cluster: Cluster) -> None:
@@ -152,6 +261,28 @@ def test_a_flag_that_kills_its_component_is_caught_and_taken_back_on_the_first_n
     assert cluster.play("audit", "--limit", first).says("all nodes Ready, 3 voters up, 1 server may be lost")
 
 
+def test_an_inventory_out_of_kubectl_is_the_lab_s_own(cluster: Cluster, tmp_path: pathlib.Path) -> None:
+    server = next(iter(cluster.hosts("control_plane")))
+    kubectl = [sys.executable, "-m", "lab", "exec", "--name", cluster.name, server, "--", "k3s", "kubectl"]
+    (tmp_path / "kubekeel.yml").write_text(yaml.safe_dump({"plugin": "kubekeel.ha.cluster", "kubectl": kubectl}))
+    variables = yaml.safe_load((cluster.inventory / "hosts.yml").read_text())["all"]["vars"]
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars/all.yml").write_text(yaml.safe_dump(variables))
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    listed = subprocess.run(
+        ["ansible-inventory", "-i", str(tmp_path), "--list"], cwd=ROOT, env=environment, capture_output=True, check=True, text=True
+    )
+    found = json.loads(listed.stdout)
+    for group in ("servers", "agents", "etcd", "control_plane"):
+        assert found[group]["hosts"] == list(cluster.hosts(group))
+    assert found["k3s"]["hosts"] == cluster.nodes
+    hosts = {**cluster.hosts("servers"), **cluster.hosts("agents")}
+    assert {node: found["_meta"]["hostvars"][node]["ansible_host"] for node in cluster.nodes} == {
+        node: host["ansible_host"] for node, host in hosts.items()
+    }
+    assert cluster.play("audit", inventory=tmp_path).says(f"AUDIT of {len(cluster.nodes)} nodes: nothing differs")
+
+
 def test_nothing_that_was_printed_holds_the_token_and_what_is_kept_is_for_root_only(cluster: Cluster) -> None:
     token = cluster.on(cluster.servers[0], "sh", "-c", "cut -d: -f4 /var/lib/rancher/k3s/server/token").strip()
     assert len(token) > 10
@@ -160,3 +291,34 @@ def test_nothing_that_was_printed_holds_the_token_and_what_is_kept_is_for_root_o
     assert [output for output in cluster.outputs if token in output] == []
     for node in cluster.nodes:
         assert cluster.on(node, "find", "/var/lib/kubekeel/runs", "-mindepth", "1", "-perm", "/077") == ""
+
+
+def test_all_nodes_start_while_the_first_one_is_down_since_they_join_at_a_fixed_address(split: Cluster) -> None:
+    lost = split.servers[0]
+    split.lab("power-off", "--name", split.name, lost)
+    try:
+        refused = split.play("restart", "--limit", f"all,localhost,!{lost}", options(preflight_ignore_nodes=[lost]))
+        assert refused.code != 0
+        assert refused.says("no server may be lost: 3 voters")
+        others = [node for node in split.nodes if node != lost]
+        before = {node: split.on(node, "systemctl", "show", split.unit(node), "--property=ExecMainStartTimestamp") for node in others}
+        run = split.play("restart", "--limit", f"all,localhost,!{lost}", options(preflight_ignore_nodes=[lost], preflight_spare=False))
+        assert run.code == 0, os.linesep.join(run.output.splitlines()[-40:])
+        for node in others:
+            assert split.on(node, "systemctl", "show", split.unit(node), "--property=ExecMainStartTimestamp") != before[node]
+        ready = readiness(split, next(iter(split.hosts("control_plane"))))
+        assert {node: ready[node] for node in others} == dict.fromkeys(others, "True")
+    finally:
+        split.lab("power-on", "--name", split.name, lost)
+
+
+def test_a_release_without_the_bugs_leaves_nothing_stale_and_nothing_is_cleared() -> None:
+    with standing("k3s-mended", "--distribution", "k3s", *SPLIT, LAB_K3S_RELEASE=AFTER) as found:
+        first, followers = alternate(found)
+        time.sleep(LONG_ENOUGH)
+        assert not_ready(found, first, followers) == []
+        started = found.started()
+        run = found.play("recover_k3s_lb")
+        assert run.says("0 of 6 nodes are kept from the API servers")
+        assert not any(run.changed.values())
+        assert found.started() == started
