@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import binaries, common, distributions, image, inventory, podman, readiness, requirements, state, workload
+from . import binaries, common, distributions, host, image, inventory, podman, readiness, requirements, state, workload
 from .api import ApiError
 from .archive import pack
 from .binaries import KubeBinaries
@@ -53,6 +53,7 @@ def up(cache: Cache, steps: Steps, *, lab: str, distribution_name: str, wanted: 
     if inventory_folder.exists() and any(inventory_folder.iterdir()) and not inventory.is_ours(inventory_folder):
         raise LabError(f"{inventory_folder} is not the lab's own; choose another with --inventory")
     kube = build(cache, steps)
+    host.allow_many_watchers()
     with cache.lock(f"lab-{lab}"):
         remove(cache, lab, inventory_folder)
         with steps.step("make keys and a network"):

@@ -166,18 +166,19 @@ def test_an_address_of_a_single_node_is_no_registration_address(cluster: Cluster
     assert run.touched == set()
 
 
+def remembered(cluster: Cluster, node: str) -> list[str]:
+    """The API servers in the state of a node's load balancer."""
+    found: list[str] = json.loads(cluster.on(node, "cat", STATE))["ServerAddresses"]
+    return found
+
+
 def alternate(cluster: Cluster) -> tuple[str, list[str]]:
     """Stop one control plane, then the other while the first comes back. Return the first, and the nodes that follow both."""
     first, second = cluster.hosts("control_plane")
     followers = sorted([*cluster.hosts("etcd"), *cluster.hosts("agents")])
     alone = [f"{cluster.hosts('servers')[second]['ansible_host']}:6443"]
     cluster.on(first, "systemctl", "stop", "k3s")
-    for node in followers:
-        wait_for(
-            f"{node} to know {second} alone",
-            lambda node=node: json.loads(cluster.on(node, "cat", STATE))["ServerAddresses"] == alone,
-            60,
-        )
+    wait_for(f"everybody to know {second} alone", lambda: all(remembered(cluster, node) == alone for node in followers), 60)
     cluster.on(second, "systemctl", "stop", "k3s")
     cluster.on(first, "systemctl", "start", "k3s")
     return first, followers
