@@ -31,7 +31,7 @@ LONG_ENOUGH = 120
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A cluster as the installer of K3s leaves it, where every node joined at the first one."""
     topology, release = request.param
-    with standing("k3s", "--distribution", "k3s", *topology, LAB_K3S_RELEASE=release) as found:
+    with standing("test-k3s", "--distribution", "k3s", *topology, LAB_K3S_RELEASE=release) as found:
         yield found
 
 
@@ -314,7 +314,7 @@ def test_all_nodes_start_while_the_first_one_is_down_since_they_join_at_a_fixed_
 
 
 def test_a_release_without_the_bugs_leaves_nothing_stale_and_nothing_is_cleared() -> None:
-    with standing("k3s-mended", "--distribution", "k3s", *SPLIT, LAB_K3S_RELEASE=AFTER) as found:
+    with standing("test-mended", "--distribution", "k3s", *SPLIT, LAB_K3S_RELEASE=AFTER) as found:
         first, followers = alternate(found)
         time.sleep(LONG_ENOUGH)
         assert not_ready(found, first, followers) == []
