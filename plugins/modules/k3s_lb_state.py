@@ -286,7 +286,7 @@ class Node:
         """Return the servers that K3s may write such a file for on this node."""
         if to == lb_state.ETCD:
             return ["https://" + addresses.join(urlsplit(self.server).hostname or "", ETCD_PORT)]
-        # Before 1.24 every server that runs etcd alone began with its own supervisor; the first one still does.
+        # A server that runs etcd alone begins with its own supervisor where it began the cluster, in old releases always.
         return [self.server, self.k3s.local_url] if self.k3s else [self.server]
 
     def _as_listed(self, address: str, state: lb_state.State | None) -> str:
@@ -329,7 +329,7 @@ def move_aside(module: AnsibleModule, unit: str, moves: dict[str, str]) -> None:
     """
     systemctl, mv = module.get_bin_path("systemctl", required=True), module.get_bin_path("mv", required=True)
     commands = ["ExecStart=%s stop %s.service" % (systemctl, unit)]
-    commands += ['ExecStart=%s -n "%s" "%s"' % (mv, old, new) for old, new in moves.items()]
+    commands += ['ExecStart=%s -n "%s" "%s"' % (mv, old.replace("%", "%%"), new.replace("%", "%%")) for old, new in moves.items()]
     commands.append("ExecStopPost=%s start --no-block %s.service" % (systemctl, unit))
     path = os.path.join("/run/systemd/system", MOVER)
     text = "[Unit]\nDescription=kubekeel: move stale state of K3s aside\n[Service]\nType=oneshot\n" + "\n".join(commands) + "\n"
