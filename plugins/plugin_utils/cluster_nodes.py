@@ -24,6 +24,7 @@ DISTRIBUTIONS = ("k3s", "microk8s", "rke2")
 GROUPS = ("servers", "agents", "etcd", "control_plane", *DISTRIBUTIONS)
 """The groups that are there in every cluster, with or without members."""
 
+INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 MICROK8S_LABELS = ("microk8s.io/cluster", "node.kubernetes.io/microk8s-controlplane", "node.kubernetes.io/microk8s-worker")
 SERVER_LABELS = (health.ETCD_LABEL, *health.API_LABELS)
 
@@ -176,7 +177,8 @@ def _distribution(release: str, labels: Mapping[str, Any], annotations: Mapping[
         if "+" + name in release:
             return name
     for name in ("k3s", "rke2"):
-        if any(key.startswith(name + ".io/") for key in annotations):
+        # Their own cloud controller calls their machines so.
+        if any(key.startswith(name + ".io/") for key in annotations) or labels.get(INSTANCE_TYPE) == name:
             return name
     # MicroK8s ships the kubelet of upstream, whose release does not tell.
     return "microk8s" if any(label in labels for label in MICROK8S_LABELS) else None

@@ -99,7 +99,8 @@ def kubelet(node: Node) -> list[str]:
         "hostname-override": node.name,
         "kubeconfig": agent / "kubelet.kubeconfig",
         "node-ip": node.address,
-        "node-labels": ",".join(node.options.items("node-label")),
+        # In K3s it is the cloud controller that sets this label.
+        "node-labels": ",".join(["node.kubernetes.io/instance-type=k3s", *node.options.items("node-label")]),
         "read-only-port": "0",
         "register-with-taints": ",".join(node.options.items("node-taint")),
         "resolv-conf": node.options.text("resolv-conf", "/etc/resolv.conf"),
