@@ -4,7 +4,7 @@ import contextlib
 from pathlib import Path
 
 INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
-# The usual 128 are for all of root's processes, those in the nodes included; a node takes up to fifteen.
+# The usual 128 are for all of root's processes, those in the nodes included; a node takes about a dozen.
 ENOUGH = 1024
 
 
