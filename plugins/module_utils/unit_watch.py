@@ -51,14 +51,16 @@ def watch(module: AnsibleModule, unit: str, old: str, url: str, length: float, t
     process = ready_since = None
     while True:
         state = systemd.show(module, unit, *STATE)
-        if state["NRestarts"] != "0" or state["SubState"] == "auto-restart" or process not in (None, state["MainPID"]):
-            return "its main process died"
         now = time.monotonic()
-        if state["ActiveState"] == "active" and state["MainPID"] != old:
+        # As long as systemd has the order in its queue, what it shows may still be of before.
+        ordered = state.get("Job", "0") not in ("", "0")
+        if not ordered and (state["NRestarts"] != "0" or state["SubState"] == "auto-restart" or process not in (None, state["MainPID"])):
+            return "its main process died"
+        if state["ActiveState"] == "active" and state["MainPID"] != old and not ordered:
             process = state["MainPID"]
             if ready_since is None and (not url or answers(url)):
                 ready_since = now
-        elif state.get("Job", "0") in ("", "0") and state["ActiveState"] not in ("activating", "deactivating"):
+        elif not ordered and state["ActiveState"] not in ("activating", "deactivating"):
             return "it is %s" % state["ActiveState"]
         if ready_since is not None and now - ready_since >= length:
             return None
