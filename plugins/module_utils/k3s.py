@@ -185,13 +185,6 @@ class K3sNode:
         """The components that this node does not run."""
         return [component for component in k3s_keys.COMPONENTS if not self.merged.runs(component, self.role)]
 
-    @property
-    def ready_url(self) -> str:
-        """An address that answers once the unit has come up, an empty text where there is none."""
-        if self.role == k3s_keys.AGENT:
-            return ""
-        return "%s/%s" % (self.local_url, "readyz" if self.has_api else "cacerts")
-
     def release_text(self, module: AnsibleModule) -> str:
         """Return the release of K3s (C(v1.32.3+k3s1)), an empty text where it does not say."""
         code, out, _err = module.run_command([self.program, "--version"])

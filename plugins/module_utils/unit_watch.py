@@ -7,10 +7,10 @@ from __future__ import annotations
 import http.client
 import time
 import urllib.error
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
 
 from ansible.module_utils.urls import open_url
-from ansible_collections.kubekeel.ha.plugins.module_utils import systemd, unit_log
+from ansible_collections.kubekeel.ha.plugins.module_utils import kube_api, systemd, unit_log
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
 
 if TYPE_CHECKING:
@@ -33,14 +33,29 @@ def answers(url: str) -> bool:
     return True
 
 
-def watch(module: AnsibleModule, unit: str, old: str, url: str, length: float, timeout: float) -> str | None:
+def api_ready(kubeconfig: str) -> bool:
+    """Tell whether the API server of a kubeconfig says that it is ready. Without a certificate some say nothing of it."""
+    try:
+        credentials = kube_api.Credentials(kubeconfig)
+        kube_api.get(credentials, credentials.host, "/readyz", 2)
+    except (NodeError, kube_api.ApiError):
+        return False
+    return True
+
+
+def at_once() -> bool:
+    """Tell that nothing has to be waited for."""
+    return True
+
+
+def watch(module: AnsibleModule, unit: str, old: str, ready: Callable[[], bool], length: float, timeout: float) -> str | None:
     """Watch a unit that was told to start, until it has come up and lived on. Return why it did not, None where it did.
 
     Args:
         module: to run systemctl.
         unit: the unit.
         old: id of the main process of before.
-        url: answers once the unit has come up; may be empty.
+        ready: tells whether what the unit runs has come up.
         length: for how many seconds it must not die after that.
         timeout: for how many seconds to wait for that.
 
@@ -58,14 +73,14 @@ def watch(module: AnsibleModule, unit: str, old: str, url: str, length: float, t
             return "its main process died"
         if state["ActiveState"] == "active" and state["MainPID"] != old and not ordered:
             process = state["MainPID"]
-            if ready_since is None and (not url or answers(url)):
+            if ready_since is None and ready():
                 ready_since = now
         elif not ordered and state["ActiveState"] not in ("activating", "deactivating"):
             return "it is %s" % state["ActiveState"]
         if ready_since is not None and now - ready_since >= length:
             return None
         if ready_since is None and now > patience:
-            silent = "%s gives no answer" % url if process else "it is %s" % state["ActiveState"]
+            silent = "its API server is not ready" if process else "it is %s" % state["ActiveState"]
             return "%s after %d s" % (silent, timeout)
         time.sleep(POLL)
 

@@ -357,7 +357,7 @@ def wait_until_ready(node: Node, since: float) -> None:
         NodeError: it does not become so.
     """
     unit, timeout = node.k3s.unit, node.module.params["timeout"]  # type: ignore[union-attr]
-    why = unit_watch.watch(node.module, unit, "0", "", 0, timeout)
+    why = unit_watch.watch(node.module, unit, "0", unit_watch.at_once, 0, timeout)
     if why:
         log = unit_watch.log_since(node.module, unit, since)
         raise NodeError("%s did not come up: %s. It logged:\n%s" % (unit, why, "\n".join(log)), log=log)

@@ -28,7 +28,8 @@ options:
     description:
       - An address that answers once the units have come up. Most components start only when the API server of their node is
         ready, so that they die of their flags later than that.
-      - By default what the distribution has, on a server C(/readyz) of its API server. An empty one waits for nothing.
+      - By default the API server of the node has to say that it is ready, asked with the administrator's kubeconfig. An empty
+        one waits for nothing.
       - An answer that denies access is one, too. The certificate is not checked, since nothing is sent or read.
     type: str
   timeout:
@@ -74,14 +75,14 @@ log:
 """
 
 import time
-from typing import Any
+from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import distribution, k3s, microk8s, node_module, systemd, unit_watch
+from ansible_collections.kubekeel.ha.plugins.module_utils import distribution, k3s, k3s_keys, microk8s, node_module, systemd, unit_watch
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
 
 
-def restart(module: AnsibleModule, unit: str, url: str) -> dict[str, Any]:
+def restart(module: AnsibleModule, unit: str, ready: Callable[[], bool]) -> dict[str, Any]:
     """Restart one unit and return its entry of the result.
 
     Raises:
@@ -97,9 +98,8 @@ def restart(module: AnsibleModule, unit: str, url: str) -> dict[str, Any]:
         module.run_command(["systemctl", "reset-failed", unit])
         # Not waiting for it: a unit of type notify, as K3s is, may take for ever to say that it is ready.
         code, _out, err = module.run_command(["systemctl", "restart", "--no-block", unit])
-        why = (
-            err.strip() if code else unit_watch.watch(module, unit, shown["MainPID"], url, module.params["watch"], module.params["timeout"])
-        )
+        length, timeout = module.params["watch"], module.params["timeout"]
+        why = err.strip() if code else unit_watch.watch(module, unit, shown["MainPID"], ready, length, timeout)
         if why:
             log = unit_watch.log_since(module, unit, start)
             raise NodeError("%s did not stay up: %s. It logged:\n%s" % (unit, why, "\n".join(log)), log=log)
@@ -110,19 +110,22 @@ def restart(module: AnsibleModule, unit: str, url: str) -> dict[str, Any]:
     return {"name": unit, "before": before, "started": after, "at": at}
 
 
-def ready_url(module: AnsibleModule) -> tuple[str | None, str]:
-    """Return the unit that O(ready_url) is for (None for each), and the address; by default what the distribution has.
+def readiness(module: AnsibleModule) -> tuple[str | None, Callable[[], bool]]:
+    """Return a unit (None for each), and how to tell that it has come up; by default what the distribution has.
 
     Raises:
         NodeError: the node runs no distribution that kubekeel knows.
     """
     asked = module.params["ready_url"]
     if asked is not None:
-        return None, asked
+        return None, (lambda: unit_watch.answers(asked)) if asked else unit_watch.at_once
     found = distribution.find(module)
-    if found.name == distribution.K3S:
-        return found.unit, k3s.K3sNode(module, found.unit).ready_url
-    return found.unit, "" if microk8s.is_worker() else microk8s.READY_URL
+    if found.name == distribution.MICROK8S:
+        return found.unit, unit_watch.at_once if microk8s.is_worker() else (lambda: unit_watch.api_ready(found.kubeconfig))
+    node = k3s.K3sNode(module, found.unit)
+    if node.has_api:
+        return found.unit, lambda: unit_watch.api_ready(found.kubeconfig)
+    return found.unit, (lambda: unit_watch.answers(node.local_url + "/cacerts")) if node.role == k3s_keys.SERVER else unit_watch.at_once
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -132,8 +135,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         NodeError: the operator has to know.
     """
     names = module.params["units"]
-    for_unit, url = ready_url(module) if names else ("", "")
-    units = [restart(module, name, url if for_unit in (None, name) else "") for name in names]
+    for_unit, ready = readiness(module) if names else (None, unit_watch.at_once)
+    units = [restart(module, name, ready if for_unit in (None, name) else unit_watch.at_once) for name in names]
     return {"changed": bool(units), "units": units, "restarted_at": max([unit["at"] for unit in units], default=time.time())}
 
 

@@ -120,8 +120,6 @@ def test_addresses(address, parts):
         ("dqlite#364", "v1.34.0", True),
         ("dqlite#364", "v1.36.2", True),
         ("dqlite#364", "v1.37.0", False),
-        ("#4596", "v1.27.16", True),
-        ("#4596", "v1.28.0", False),
     ],
 )
 def test_borders_of_known_bugs(bug, release, affected):
