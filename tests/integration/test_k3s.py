@@ -264,7 +264,7 @@ def test_a_flag_that_kills_its_component_is_caught_and_taken_back_on_the_first_n
 
 def test_an_inventory_out_of_kubectl_is_the_lab_s_own(cluster: Cluster, tmp_path: pathlib.Path) -> None:
     server = next(iter(cluster.hosts("control_plane")))
-    kubectl = [sys.executable, "-m", "lab", "exec", "--name", cluster.name, server, "--", "k3s", "kubectl"]
+    kubectl = ["env", f"--chdir={ROOT}", sys.executable, "-m", "lab", "exec", "--name", cluster.name, server, "--", "k3s", "kubectl"]
     (tmp_path / "kubekeel.yml").write_text(yaml.safe_dump({"plugin": "kubekeel.ha.cluster", "kubectl": kubectl}))
     variables = yaml.safe_load((cluster.inventory / "hosts.yml").read_text())["all"]["vars"]
     (tmp_path / "group_vars").mkdir()
