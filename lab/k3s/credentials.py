@@ -3,21 +3,13 @@
 import hashlib
 from collections.abc import Iterator
 
-from ..archive import SECRET, Entry, File
+from .. import certificates
+from ..archive import READABLE, SECRET, Entry, File
 from ..pki import Pair
 from ..secrets import Secrets
 from ..topology import Node, Topology
 from . import layout
 
-API_NAMES = (
-    "kubernetes",
-    "kubernetes.default",
-    "kubernetes.default.svc",
-    "kubernetes.default.svc.cluster.local",
-    "localhost",
-    "127.0.0.1",
-    layout.API_SERVICE_ADDRESS,
-)
 # File to user and group.
 SERVER_CLIENTS = {
     "client-admin": ("system:admin", "system:masters"),
@@ -31,9 +23,8 @@ AUTHORITIES = ("server-ca", "client-ca", "etcd/server-ca", "etcd/peer-ca")
 
 
 def pair_files(path: str, pair: Pair) -> Iterator[Entry]:
-    """Yield certificate and key as ``<path>.crt`` and ``<path>.key``."""
-    yield File(f"{path}.crt", pair.certificate)
-    yield File(f"{path}.key", pair.key, SECRET)
+    """Return certificate and key with the modes that K3s gives them."""
+    return certificates.pair_files(path, pair, READABLE, SECRET)
 
 
 def authorities(secrets: Secrets) -> Iterator[Entry]:
@@ -59,7 +50,7 @@ def server_credentials(topology: Topology, node: Node, secrets: Secrets) -> Iter
     """Yield what only servers have."""
     authority = secrets.cluster
     front = topology.registration
-    names = (*API_NAMES, node.name, node.address, *((front.name, front.address) if front else ()))
+    names = (*certificates.API_NAMES, layout.API_SERVICE_ADDRESS, node.name, node.address, *((front.name, front.address) if front else ()))
     for name, (user, group) in SERVER_CLIENTS.items():
         yield from pair_files(f"{layout.TLS}/{name}", authority.issue(user, group))
     yield from pair_files(f"{layout.TLS}/client-auth-proxy", secrets.front_proxy.issue("system:auth-proxy"))

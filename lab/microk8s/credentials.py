@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from .. import certificates
 from ..archive import Entry, File
 from ..kubeconfig import kubeconfig
 from ..pki import Pair
@@ -11,24 +12,14 @@ from . import layout
 
 # On servers and workers alike: there the API server, here the proxy to all API servers.
 LOCAL_API = f"https://127.0.0.1:{layout.API_PORT}"
-API_NAMES = (
-    "kubernetes",
-    "kubernetes.default",
-    "kubernetes.default.svc",
-    "kubernetes.default.svc.cluster.local",
-    "localhost",
-    "127.0.0.1",
-    layout.API_SERVICE_ADDRESS,
-)
 # File to user.
 SERVER_USERS = {"controller": "system:kube-controller-manager", "scheduler": "system:kube-scheduler"}
 MODE = 0o660
 
 
 def pair_files(path: str, pair: Pair) -> Iterator[Entry]:
-    """Yield certificate and key as ``<path>.crt`` and ``<path>.key``."""
-    yield File(f"{path}.crt", pair.certificate, MODE)
-    yield File(f"{path}.key", pair.key, MODE)
+    """Return certificate and key with the mode that MicroK8s gives them."""
+    return certificates.pair_files(path, pair, MODE, MODE)
 
 
 def config_file(name: str, user: str, pair: Pair, secrets: Secrets) -> Entry:
@@ -55,7 +46,7 @@ def credentials(node: Node, secrets: Secrets) -> Iterator[Entry]:
 def server_credentials(node: Node, secrets: Secrets) -> Iterator[Entry]:
     """Yield what only a control plane may hold."""
     authority = secrets.cluster
-    names = (*API_NAMES, node.name, node.address)
+    names = (*certificates.API_NAMES, layout.API_SERVICE_ADDRESS, node.name, node.address)
     yield File(f"{layout.CERTS}/ca.key", authority.pair.key, MODE)
     yield from pair_files(f"{layout.CERTS}/server", authority.issue("kube-apiserver", names=names))
     yield from pair_files(f"{layout.CERTS}/apiserver-kubelet-client", authority.issue("kube-apiserver-kubelet-client", "system:masters"))

@@ -45,14 +45,9 @@ def find(module: AnsibleModule, args_dir: str = microk8s.ARGS_DIR) -> Distributi
     if asked != K3S and os.path.isdir(args_dir):
         return Distribution(MICROK8S, microk8s.KUBELITE, microk8s.KUBECONFIG)
     if asked != MICROK8S:
-        unit = k3s.unit_of(module)
+        unit = k3s.require_unit(module) if asked == K3S else k3s.unit_of(module)
         if unit:
             return Distribution(K3S, unit, k3s.KUBECONFIG)
-    if asked == K3S:
-        raise NodeError(
-            "systemd knows no unit %s here (others of INSTALL_K3S_NAME are not supported). Is the node in the right inventory?"
-            % " or ".join(k3s.UNITS)
-        )
     neither = "" if asked == MICROK8S else ", and no unit of K3s"
     raise NodeError(
         "there is no %s%s: MicroK8s is not installed here, or is damaged. Is the node in the right inventory group? "

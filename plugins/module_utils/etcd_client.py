@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from ansible_collections.kubekeel.ha.plugins.module_utils import addresses, etcd_messages, tls
 from ansible_collections.kubekeel.ha.plugins.module_utils.etcd_messages import EtcdMember, Frame
 
+PORT = 2379
+
 
 class EtcdError(Exception):
     """A member did not answer, or not with what was asked for."""
@@ -71,7 +73,7 @@ def _call(credentials: Credentials, url: str, path: str, timeout: float) -> byte
     """
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or 2379
+        host, port = parts.hostname or "", parts.port or PORT
         with socket.create_connection((host, port), timeout) as plain, credentials.context().wrap_socket(plain) as connection:
             connection.sendall(etcd_messages.request(path, addresses.join(host, port)))
             return etcd_messages.message(_answer(connection))

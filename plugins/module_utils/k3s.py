@@ -4,6 +4,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from ansible_collections.kubekeel.ha.plugins.module_utils import (
     addresses,
     config_yaml,
+    etcd_client,
     k3s_config,
     k3s_keys,
     node_files,
@@ -30,6 +32,7 @@ KUBECONFIG = "/etc/rancher/k3s/k3s.yaml"
 NODE_ID = "/etc/rancher/node/id"
 """What with-node-id appends to the node's name."""
 PORT = 6443
+ETCD_PORT = etcd_client.PORT
 FIRST_WITH_DROP_INS = (1, 21, 0)
 """Older releases read config.yaml alone (docs.k3s.io, Configuration: multiple config files)."""
 UNITS = {"k3s": k3s_keys.SERVER, "k3s-agent": k3s_keys.AGENT}
@@ -47,9 +50,33 @@ _VARIABLES = {
 
 def unit_of(module: AnsibleModule) -> str | None:
     """Return the unit that runs K3s on this node, None where there is none; of two the one that runs."""
-    found = [unit for unit in UNITS if systemd.exists(module, unit)]
-    running = [unit for unit in found if systemd.show(module, unit, "ActiveState")["ActiveState"] != "inactive"]
-    return next(iter(running or found), None)
+    states = {}
+    for unit in UNITS:
+        with contextlib.suppress(NodeError):
+            states[unit] = systemd.show(module, unit, "ActiveState").get("ActiveState")
+    running = [unit for unit, state in states.items() if state != "inactive"]
+    return next(iter(running or states), None)
+
+
+def require_unit(module: AnsibleModule) -> str:
+    """Return the unit that runs K3s on this node.
+
+    Raises:
+        NodeError: there is none.
+    """
+    unit = unit_of(module)
+    if not unit:
+        raise NodeError(
+            "systemd knows no unit %s here (others of INSTALL_K3S_NAME are not supported). Is the node in the right inventory?"
+            % " or ".join(UNITS)
+        )
+    return unit
+
+
+def etcd_credentials(data_dir: str) -> etcd_client.Credentials:
+    """Return the certificate with which a server asks etcd."""
+    folder = os.path.join(data_dir, "server/tls/etcd")
+    return etcd_client.Credentials(*(os.path.join(folder, name) for name in ("server-ca.crt", "client.crt", "client.key")))
 
 
 class K3sNode:
@@ -69,8 +96,9 @@ class K3sNode:
         self.unit = unit
         self.role = UNITS[unit]
         shown = systemd.show(module, unit, "FragmentPath", "DropInPaths", "EnvironmentFiles", "Environment")
-        self.environment_files = [line.split(" (", 1)[0] for line in shown.get("EnvironmentFiles", "").splitlines() if line]
-        self.environment = _environment(shown.get("Environment", ""), self.environment_files)
+        self.environment = systemd.environment(shown)
+        for path in systemd.environment_files(shown):
+            self.environment.update(unit_file.environment(node_files.read(path, follow=True) or ""))
         self.program, self.command_line = self._command(shown)
         self.config_file = self._config_file(config_file)
         self.drop_in = os.path.join(self.config_file + ".d", k3s_config.DROP_IN)
@@ -190,14 +218,6 @@ class K3sNode:
         code, out, _err = module.run_command([self.program, "--version"])
         words = out.split()
         return words[2] if not code and words[:2] == ["k3s", "version"] and len(words) > 2 else ""
-
-
-def _environment(own: str, files: list[str]) -> dict[str, str]:
-    """Return the variables of a unit; those of a file come after its own, a later file after an earlier one."""
-    found = unit_file.environment("\n".join(unit_file.split(own)))
-    for path in files:
-        found.update(unit_file.environment(node_files.read(path, follow=True) or ""))
-    return found
 
 
 def arguments(words: list[unit_file.Word]) -> list[Argument]:

@@ -73,9 +73,9 @@ class Merged:
         """Return the items that set a flag of a component; the last one counts."""
         return [item for item in self.items(component) if item.flag[0] == flag]
 
-    def last(self, *keys: str) -> Argument | None:
-        """Return the argument that decides a key with a single value; several names may stand for the same key."""
-        return next((one for one in reversed(self.arguments) if one.key in keys), None)
+    def last(self, key: str) -> Argument | None:
+        """Return the argument that decides a key with a single value."""
+        return next((one for one in reversed(self.arguments) if one.key == key), None)
 
     def values(self, key: str) -> list[str]:
         """Return every value of a key that takes a list; K3s splits them at commas."""
@@ -128,13 +128,14 @@ class DropIn:
     """For each component the flags that it appends."""
     settings: dict[str, str] = field(default_factory=dict)
     """Keys with a single value."""
-    foreign: list[int] = field(default_factory=list)
-    """Lines that kubekeel has not written."""
+    foreign: list[str] = field(default_factory=list)
+    """A sentence for each line that kubekeel has not written, and would lose."""
 
     @classmethod
-    def read(cls, entries: Sequence[Entry]) -> DropIn:
-        """Return what a drop-in says that C(entries) wrote."""
+    def read(cls, files: Sequence[File], path: str) -> DropIn:
+        """Return what the drop-in C(path) says; nothing where it is not among the files."""
         found = cls()
+        entries = [entry for file in files if file.path == path for entry in file.entries]
         components = {known.key + "+": name for name, known in k3s_keys.COMPONENTS.items()}
         for entry in entries:
             if entry.key in components and isinstance(entry.value, tuple):
@@ -143,7 +144,7 @@ class DropIn:
             elif entry.key in SETTINGS and isinstance(entry.value, Scalar):
                 found.settings[entry.key] = entry.value.text
             else:
-                found.foreign.append(entry.line)
+                found.foreign.append("%s:%d was not written by kubekeel; move it to a file of your own" % (path, entry.line))
         return found
 
     def text(self) -> str | None:
@@ -181,9 +182,8 @@ def plan(role: str, files: Sequence[File], command_line: Sequence[Argument], dro
         wanted: for each component its flags; None for one that is to go.
     """
     without = merge([file for file in files if file.path != drop_in], command_line)
-    ours = DropIn.read([entry for file in files if file.path == drop_in for entry in file.entries])
-    made = Plan(ours, without)
-    made.reasons.extend("%s:%d was not written by kubekeel; move it to a file of your own" % (drop_in, line) for line in ours.foreign)
+    ours = DropIn.read(files, drop_in)
+    made = Plan(ours, without, reasons=list(ours.foreign))
     for component, flags in wanted.items():
         if not without.runs(component, role):
             made.absent.append(component)

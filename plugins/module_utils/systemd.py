@@ -13,7 +13,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from ansible_collections.kubekeel.ha.plugins.module_utils import node_files
+from ansible_collections.kubekeel.ha.plugins.module_utils import node_files, unit_file
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -40,13 +40,14 @@ def show(module: AnsibleModule, unit: str, *properties: str) -> dict[str, str]:
     return found
 
 
-def exists(module: AnsibleModule, unit: str) -> bool:
-    """Tell whether systemd knows a unit."""
-    try:
-        show(module, unit)
-    except node_files.NodeError:
-        return False
-    return True
+def environment_files(shown: dict[str, str]) -> list[str]:
+    """Return the files of the property EnvironmentFiles, in the order in which a unit reads them."""
+    return [line.split(" (", 1)[0] for line in shown.get("EnvironmentFiles", "").splitlines() if line]
+
+
+def environment(shown: dict[str, str]) -> dict[str, str]:
+    """Return the variables of the property Environment."""
+    return unit_file.environment("\n".join(unit_file.split(shown.get("Environment", ""))))
 
 
 def mark_changed(module: AnsibleModule, unit: str, run_id: str | None = None) -> None:

@@ -153,7 +153,6 @@ cluster_id:
   type: str
 """
 
-import os
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -180,8 +179,6 @@ NODES = "/api/v1/nodes"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 IDENTITY = "/api/v1/namespaces/kube-system"
 ENDPOINTS = "/api/v1/namespaces/default/endpoints/kubernetes"
-ETCD_PORT = 2379
-"""On a server with a member of its own that one; on one without the load balancer that K3s runs."""
 
 
 class Looker:
@@ -205,10 +202,10 @@ class Looker:
                     "this node is %s and has no API server to ask. Servers with one belong into the inventory group 'control_plane', "
                     "those with a member of etcd into 'etcd'; a cluster where every server has both needs neither group" % kind
                 )
-            folder = os.path.join(node.data_dir, "server/tls/etcd")
-            self.etcd_url = "https://" + addresses.join(node.loopback if node.loopback == "::1" else "127.0.0.1", ETCD_PORT)
+            # On a server with a member of its own that one; on one without the load balancer that K3s runs.
+            self.etcd_url = "https://" + addresses.join(node.loopback if node.loopback == "::1" else "127.0.0.1", k3s.ETCD_PORT)
             if node.uses_etcd:
-                self.etcd = etcd_client.Credentials(*(os.path.join(folder, name) for name in ("server-ca.crt", "client.crt", "client.key")))
+                self.etcd = k3s.etcd_credentials(node.data_dir)
         self.api = kube_api.Credentials(module.params["kubeconfig"] or found.kubeconfig)
 
     def observe(self) -> tuple[health.Observation, str]:

@@ -109,6 +109,7 @@ import os
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any, Iterable
 from urllib.parse import urlsplit
 
@@ -136,7 +137,6 @@ MOVER = "kubekeel-k3s-lb-state.service"
 """A unit that lives for as long as it takes."""
 RKE2 = "/var/lib/rancher/rke2"
 RKE2_SUPERVISOR = 9345
-ETCD_PORT = 2379
 
 
 def accepts(address: str) -> bool:
@@ -166,10 +166,8 @@ class Node:
         """
         self.module = module
         params = module.params
-        unit = k3s.unit_of(module)
+        unit = k3s.unit_of(module) if os.path.isdir(RKE2) else k3s.require_unit(module)
         self.k3s = k3s.K3sNode(module, unit) if unit else None
-        if not self.k3s and not os.path.isdir(RKE2):
-            raise NodeError("systemd knows no unit %s here: K3s is not installed" % " or ".join(k3s.UNITS))
         self.product = "k3s" if self.k3s else "rke2"
         self.data_dir = params["data_dir"] or (self.k3s.data_dir if self.k3s else RKE2)
         if not self.k3s and (not params["server"] or params["endpoints"] is None):
@@ -193,6 +191,7 @@ class Node:
         """Return the addresses in all files that balance to something."""
         return [address for file, (_there, state) in self.states.items() if state and file.to == to for address in state.addresses]
 
+    @cached_property
     def kubelet(self) -> kube_api.Credentials:
         """Return the credentials of this node's kubelet.
 
@@ -207,20 +206,17 @@ class Node:
         Raises:
             NodeError: nobody tells.
         """
-        if to == lb_state.ETCD:
-            return self._etcd_members()
-        given = self.module.params["endpoints"]
-        return given if given is not None else self._api_servers()
+        return self._etcd_members if to == lb_state.ETCD else self._api_servers
 
+    @cached_property
     def _etcd_members(self) -> list[str]:
         """Return the members that any etcd lists, by the load balancer of this node, what it remembers, or the join server."""
-        folder = os.path.join(self.data_dir, "server/tls/etcd")
-        credentials = etcd_client.Credentials(*(os.path.join(folder, name) for name in ("server-ca.crt", "client.crt", "client.key")))
+        credentials = k3s.etcd_credentials(self.data_dir)
         asked = [
-            "127.0.0.1:%d" % ETCD_PORT,
-            "[::1]:%d" % ETCD_PORT,
+            "127.0.0.1:%d" % k3s.ETCD_PORT,
+            "[::1]:%d" % k3s.ETCD_PORT,
             *self.remembered(lb_state.ETCD),
-            addresses.join(urlsplit(self.server).hostname or "", ETCD_PORT),
+            addresses.join(urlsplit(self.server).hostname or "", k3s.ETCD_PORT),
         ]
         for address in asked:
             try:
@@ -231,7 +227,11 @@ class Node:
         # This file is never cleared, so it may have the benefit of the doubt.
         return self.remembered(lb_state.ETCD)
 
+    @cached_property
     def _api_servers(self) -> list[str]:
+        given: list[str] | None = self.module.params["endpoints"]
+        if given is not None:
+            return given
         join = urlsplit(self.server)
         supervisors = [
             (join.hostname or "", join.port or 443),
@@ -240,7 +240,7 @@ class Node:
         errors = []
         for host, port in supervisors:
             try:
-                found = kube_api.get_json(self.kubelet(), host, "/v1-%s/apiservers" % self.product, CONNECT_TIMEOUT, port)
+                found = kube_api.get_json(self.kubelet, host, "/v1-%s/apiservers" % self.product, CONNECT_TIMEOUT, port)
             except kube_api.ApiError as error:
                 errors.append("%s: %s" % (addresses.join(host, port), error))
                 continue
@@ -285,7 +285,7 @@ class Node:
     def _server_urls(self, to: str) -> list[str]:
         """Return the servers that K3s may write such a file for on this node."""
         if to == lb_state.ETCD:
-            return ["https://" + addresses.join(urlsplit(self.server).hostname or "", ETCD_PORT)]
+            return ["https://" + addresses.join(urlsplit(self.server).hostname or "", k3s.ETCD_PORT)]
         # A server that runs etcd alone begins with its own supervisor where it began the cluster, in old releases always.
         return [self.server, self.k3s.local_url] if self.k3s else [self.server]
 
@@ -378,8 +378,8 @@ def why_not_ready(node: Node, since: float) -> str:
     for address in node.current(lb_state.API):
         host, port = addresses.split(address)
         try:
-            found = kube_api.get_json(node.kubelet(), host, "/api/v1/nodes/" + name, CONNECT_TIMEOUT, port)
-            lease = kube_api.get_json(node.kubelet(), host, LEASE + name, CONNECT_TIMEOUT, port)["spec"]
+            found = kube_api.get_json(node.kubelet, host, "/api/v1/nodes/" + name, CONNECT_TIMEOUT, port)
+            lease = kube_api.get_json(node.kubelet, host, LEASE + name, CONNECT_TIMEOUT, port)["spec"]
         except kube_api.ApiError as failed:
             error = "%s: %s" % (address, failed)
             continue

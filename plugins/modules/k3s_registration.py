@@ -127,9 +127,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         NodeError: the operator has to know, and nothing was changed.
     """
     params = module.params
-    unit = k3s.unit_of(module)
-    if not unit:
-        raise NodeError("systemd knows no unit %s here: K3s is not installed" % " or ".join(k3s.UNITS))
+    unit = k3s.require_unit(module)
     node = k3s.K3sNode(module, unit, params["k3s_config_file"])
     single = registration.single_node(node.server_url, params["nodes"], resolve(node.server_url)) if node.server_url else None
     files: list[node_change.FileChange] = []
@@ -145,9 +143,12 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         except ValueError as error:
             raise NodeError("address: %s" % error) from error
         if url != node.server_url:
-            reasons = reasons_against(node, url, params["nodes"])
-            files, changes = stage(node, url)
-            reasons += decided_elsewhere(node, files)
+            ours = k3s_config.DropIn.read(node.files, node.drop_in)
+            ours.settings[KEY] = url
+            text, after = node_files.read(node.drop_in), ours.text()
+            reasons = [*reasons_against(node, url, params["nodes"]), *ours.foreign, *decided_elsewhere(node, after)]
+            changes = [node_change.Change(node.unit, KEY, node.server_url, url, node.drop_in)]
+            files = [node_change.FileChange(node.drop_in, text, after, k3s_args.MODE)] if text != after else []
     if not module.check_mode:
         if reasons:
             raise NodeError("; ".join(reasons), reasons=reasons)
@@ -177,19 +178,9 @@ def single_node_finding(node: k3s.K3sNode, url: str, single: str) -> str:
     )
 
 
-def stage(node: k3s.K3sNode, url: str) -> tuple[list[node_change.FileChange], list[node_change.Change]]:
-    """Return the drop-in with the address, and the change of the setting."""
-    ours = k3s_config.DropIn.read([entry for file in node.files if file.path == node.drop_in for entry in file.entries])
-    ours.settings[KEY] = url
-    text, after = node_files.read(node.drop_in), ours.text()
-    files = [node_change.FileChange(node.drop_in, text, after, k3s_args.MODE)] if text != after else []
-    return files, [node_change.Change(node.unit, KEY, node.server_url, url, node.drop_in)]
-
-
-def decided_elsewhere(node: k3s.K3sNode, files: list[node_change.FileChange]) -> list[str]:
-    """Return where the address is set that would count in spite of the drop-in."""
-    after = k3s_config.with_text(node.files, node.drop_in, files[0].after if files else None)
-    found = k3s_config.merge(after, node.command_line).last(KEY)
+def decided_elsewhere(node: k3s.K3sNode, text: str | None) -> list[str]:
+    """Return where the address is set that would count in spite of the drop-in with a new text."""
+    found = k3s_config.merge(k3s_config.with_text(node.files, node.drop_in, text), node.command_line).last(KEY)
     if found and found.path != node.drop_in:
         return ["server is set in %s, which comes after kubekeel's drop-in; remove it there" % found.place]
     return []

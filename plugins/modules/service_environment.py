@@ -100,7 +100,7 @@ class DropIn:
     def effective(self, _text: str | None) -> dict[str, str]:
         """Return what systemd gives to the unit; it has read the new text by now."""
         shown = systemd.show(self.module, self.unit + ".service", "Environment")
-        return unit_file.environment("\n".join(unit_file.split(shown.get("Environment", ""))))
+        return systemd.environment(shown)
 
     def render(self, wanted: Wanted) -> str | None:
         """Return the new text, None for no file."""
@@ -119,7 +119,7 @@ class EnvironmentFile:
         """
         self.path = os.path.join(DEFAULTS, unit)
         shown = systemd.show(module, unit, "EnvironmentFiles")
-        self.paths = [line.split(" (", 1)[0] for line in shown.get("EnvironmentFiles", "").splitlines()]
+        self.paths = systemd.environment_files(shown)
         if self.path not in self.paths:
             cure = "add EnvironmentFile=-%s to it, as the K3s installer does" % self.path
             raise NodeError("unit %s does not read %s; %s" % (unit, self.path, cure))

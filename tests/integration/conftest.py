@@ -145,6 +145,14 @@ class Cluster:
         for node in self.nodes:
             assert self.starts_since(node, start_of(started[node])) == 1
 
+    def remediate_with_nothing_to_do(self) -> None:
+        """Remediate, and see that nothing was changed and nothing restarted."""
+        before, started = self.state(), self.started()
+        run = self.play("remediate")
+        assert run.code == 0
+        assert not any(run.changed.values())
+        assert (self.state(), self.started()) == (before, started)
+
     def starts_since(self, node: str, moment: float) -> int:
         """How often systemd has started the unit of Kubernetes on a node after a moment of the monotonic clock."""
         filters = ["SYSLOG_IDENTIFIER=systemd", "JOB_TYPE=restart", "JOB_RESULT=done"]

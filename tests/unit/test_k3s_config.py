@@ -301,7 +301,7 @@ def test_other_settings_of_the_drop_in_stay():
     text = made.drop_in.text()
     assert 'server: "https://lb:6443"\n' in text
     assert '- "proxy-mode=ipvs"\n' in text
-    assert DropIn.read(config_yaml.parse(text)).text() == text
+    assert DropIn.read([file(OURS, text)], OURS).text() == text
 
 
 @pytest.mark.parametrize(

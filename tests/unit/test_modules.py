@@ -141,7 +141,10 @@ def test_refuses_what_cannot_be_meant(run_module: RunModule, args_dir: pathlib.P
 def test_refuses_a_node_without_kubernetes(
     run_module: RunModule, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, distribution: str, part: str
 ) -> None:
-    monkeypatch.setattr(systemd, "exists", lambda *_: False)
+    def unknown(*_: object) -> dict[str, str]:
+        raise node_files.NodeError("systemd has no such unit")
+
+    monkeypatch.setattr(systemd, "show", unknown)
     assert part in set_lease(run_module, tmp_path / "none", distribution=distribution)["msg"]
 
 
