@@ -100,6 +100,7 @@ class Cluster:
         runner.run()
         changed = (runner.stats or {}).get("changed", {})
         self.outputs.append("\n".join(output))
+        print(self.outputs[-1])
         return Run(runner.rc, self.outputs[-1], changed, touched)
 
     def unit(self, node: str) -> str:

@@ -244,10 +244,14 @@ def test_a_second_remediation_changes_nothing_and_restarts_nothing(cluster: Clus
     assert cluster.play("audit").says("nothing differs")
 
 
-def test_a_flag_that_kills_its_component_is_caught_and_taken_back_on_the_first_node_that_runs_it(cluster: Cluster) -> None:
+@pytest.mark.parametrize("waiting", [{}, {"rolling_restart_watch": 0, "rolling_restart_timeout": 90}], ids=["while it is watched", "later"])
+def test_a_flag_that_kills_its_component_is_caught_and_taken_back_on_the_first_node_that_runs_it(
+    cluster: Cluster, waiting: dict[str, int]
+) -> None:
     first = next(iter(cluster.hosts("control_plane")))
     before, started = cluster.state(), cluster.started()
-    run = cluster.play("remediate", options(extra_args_components={"kube-controller-manager": {"node-cidr-mask-size": "abc"}}))
+    bad = {"kube-controller-manager": {"node-cidr-mask-size": "abc"}}
+    run = cluster.play("remediate", options(extra_args_components=bad, **waiting))
     assert run.code != 0
     assert run.says('invalid argument "abc" for "--node-cidr-mask-size"')
     assert run.says("the node has its previous files back")
