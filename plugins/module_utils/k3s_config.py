@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Dict, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Mapping, Sequence
 
 from ansible_collections.kubekeel.ha.plugins.module_utils import config_yaml, k3s_keys
 from ansible_collections.kubekeel.ha.plugins.module_utils.config_yaml import Entry, Scalar
 from ansible_collections.kubekeel.ha.plugins.module_utils.go_duration import same_value
 
+if TYPE_CHECKING:
+    from ansible_collections.kubekeel.ha.plugins.module_utils.args_plan import Flags
+
 DROP_IN = "zz-kubekeel.yaml"
 SETTINGS = ("server",)
 """Keys with a single value that kubekeel may write."""
 _HEAD = "# Written by kubekeel. Change it through the inventory: the next run writes it again.\n"
-
-Flags = Dict[str, Optional[str]]
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,6 @@ def restart(module: AnsibleModule, unit: str, ready: Callable[[], bool]) -> dict
     shown = systemd.show(module, unit, "ExecMainStartTimestamp", "MainPID")
     before = after = shown["ExecMainStartTimestamp"]
     if not module.check_mode:
-        start = time.time()
         systemd.reload(module)
         # A unit that died again and again may not start any more (StartLimitBurst), and keeps its count of restarts.
         module.run_command(["systemctl", "reset-failed", unit])
@@ -101,7 +100,7 @@ def restart(module: AnsibleModule, unit: str, ready: Callable[[], bool]) -> dict
         length, timeout = module.params["watch"], module.params["timeout"]
         why = err.strip() if code else unit_watch.watch(module, unit, shown["MainPID"], ready, length, timeout)
         if why:
-            log = unit_watch.log_since(module, unit, start)
+            log = unit_watch.log_since(module, unit, at)
             raise NodeError("%s did not stay up: %s. It logged:\n%s" % (unit, why, "\n".join(log)), log=log)
         new = systemd.show(module, unit, "ExecMainStartTimestamp", systemd.STARTED)
         after = new["ExecMainStartTimestamp"]

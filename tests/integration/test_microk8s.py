@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from .conftest import ROOT, Cluster, options, standing, without_records
+from .conftest import ROOT, Cluster, options, standing, start_of, without_records
 
 ARGS = "/var/snap/microk8s/current/args"
 
@@ -20,7 +20,7 @@ ARGS = "/var/snap/microk8s/current/args"
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A cluster as MicroK8s leaves it after its installation."""
-    with standing("test", "--agents", "1") as found:
+    with standing("test", "--agents", "2") as found:
         yield found
 
 
@@ -177,7 +177,7 @@ def test_a_flag_that_kills_its_component_is_caught_and_taken_back_on_the_first_n
 
 
 def test_an_agent_alone_can_be_looked_at(cluster: Cluster) -> None:
-    (agent,) = cluster.hosts("agents")
+    agent = next(iter(cluster.hosts("agents")))
     run = cluster.play("remediate", "--check", "--limit", agent)
     assert run.code == 0
     assert run.says("WOULD REMEDIATE 1 of 1 nodes")
@@ -195,6 +195,28 @@ def test_audit_afterwards_finds_nothing(cluster: Cluster) -> None:
     run = cluster.play("audit", options(audit_fail_on_findings=True))
     assert run.code == 0
     assert run.says("nothing differs")
+
+
+def test_a_node_of_a_batch_keeps_its_change_where_another_one_fails(cluster: Cluster, tmp_path: pathlib.Path) -> None:
+    failing, other = cluster.hosts("agents")
+    before, started = cluster.state(), cluster.started()
+    data = yaml.safe_load((cluster.inventory / "hosts.yml").read_text())
+    # An agent knows nothing of the cluster: the one that asks it after its restart is told nothing good.
+    data["all"]["children"]["agents"]["hosts"][failing].update(
+        rolling_restart_gate=False, rolling_restart_witness=other, rolling_restart_timeout=25
+    )
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(data))
+    more = {"extra_args_components": {"kubelet": {"max-pods": "70"}}, "remediate_agent_batch": 2}
+    run = cluster.play("remediate", "--limit", "agents", options(**more), inventory=tmp_path / "hosts.yml")
+    assert run.code != 0
+    assert run.says(f"{failing} failed")
+    assert not run.says(f"{other} failed")
+    after, restarted = cluster.state(), cluster.started()
+    assert without_records(after[failing]) == without_records(before[failing])
+    assert "--max-pods=70" in cluster.on(other, "cat", f"{ARGS}/kubelet")
+    for node in (failing, other):
+        assert cluster.starts_since(node, start_of(started[node])) == (2 if node == failing else 1)
+    assert [node for node in cluster.nodes if restarted[node] != started[node]] == [failing, other]
 
 
 def test_a_run_that_broke_off_before_the_restart_is_completed_by_the_next(cluster: Cluster) -> None:

@@ -6,7 +6,8 @@ import runpy
 import pytest
 import yaml
 from ansible_collections.kubekeel.ha.plugins.module_utils import config_yaml, k3s, k3s_config, k3s_keys
-from ansible_collections.kubekeel.ha.plugins.module_utils.k3s_config import DropIn, File, Flags, merge, plan
+from ansible_collections.kubekeel.ha.plugins.module_utils.args_plan import Flags
+from ansible_collections.kubekeel.ha.plugins.module_utils.k3s_config import DropIn, File, merge, plan
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
 from ansible_collections.kubekeel.ha.plugins.module_utils.unit_file import Word
 from hypothesis import given, settings
