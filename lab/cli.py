@@ -10,12 +10,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from . import binaries, lifecycle, podman, requirements, state, traffic
+from . import binaries, lifecycle, podman, power, requirements, shake, state, traffic, watchdog
 from .cache import Cache
 from .console import Steps, err, out
 from .errors import LabError
 from .state import State
 from .topology import counts
+from .watchdog import Duty, Post
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,7 +49,7 @@ def inventory_folder(name: str, chosen: Path | None) -> Path:
 @app.command("requirements")
 def requirements_command() -> None:
     """Install the Debian packages that are missing."""
-    needed = [*requirements.TO_RUN, *requirements.TO_BUILD_IMAGE]
+    needed = [*requirements.TO_RUN, *requirements.TO_SHAKE, *requirements.TO_BUILD_IMAGE]
     if binaries.needs_build(Cache.from_environment()):
         needed += requirements.TO_BUILD_KUBERNETES
     packages = requirements.missing(needed)
@@ -134,18 +135,57 @@ def exec_command(
 
 
 @app.command("power-off")
-def power_off(node: NodeName, name: Name = "lab") -> None:
+def power_off(
+    node: NodeName,
+    name: Name = "lab",
+    return_after: Annotated[float | None, typer.Option(min=0, help="Seconds until the node comes back, if nobody switches it on.")] = None,
+) -> None:
     """Cut a node's power: nothing in it gets a chance to say good-bye."""
-    podman.kill(state.load(root_cache(), name).topology.find(node).container)
+    cache = root_cache()
+    target = state.load(cache, name).topology.find(node)
+    if return_after is not None:
+        watchdog.start(Post(cache, target, Duty.RETURN), return_after)
+    power.switch_off(target)
 
 
 @app.command("power-on")
 def power_on(node: NodeName, name: Name = "lab") -> None:
     """Start a node again; it comes back by itself."""
     cache = root_cache()
-    container = state.load(cache, name).topology.find(node).container
-    with cache.lock("network"), podman.host_forwarding_kept():
-        podman.start(container)
+    target = state.load(cache, name).topology.find(node)
+    power.switch_on(cache, target)
+    for duty in Duty:
+        watchdog.relieve(Post(cache, target, duty))
+
+
+@app.command()
+def freeze(
+    node: NodeName,
+    seconds: Annotated[float, typer.Option(min=0, help="For how long.")],
+    name: Name = "lab",
+) -> None:
+    """Stop everything in a node for a while, as a host that hangs; it goes on whatever ends this command."""
+    cache = root_cache()
+    target = state.load(cache, name).topology.find(node)
+    power.require_running(target)
+    post = Post(cache, target, Duty.THAW)
+    watchdog.start(post, seconds + watchdog.THAW_MARGIN_SECONDS)
+    # Where this fails the watchdog stays on duty: nobody knows what state the node is in.
+    signum = power.freeze(target, seconds)
+    watchdog.relieve(post)
+    if signum is not None:
+        raise typer.Exit(128 + signum)
+
+
+@app.command("shake")
+def shake_command(
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="What to run meanwhile, after '--'.")],
+    name: Name = "lab",
+    packet_loss: Annotated[float, typer.Option(min=0, max=100, help="Percent of the packets from other nodes that a node loses.")] = 0,
+    cpu: Annotated[int, typer.Option(min=0, help="Processors of the host to keep busy.")] = 0,
+) -> None:
+    """Run COMMAND while the nodes lose packets and the host is busy."""
+    raise typer.Exit(shake.run(state.load(root_cache(), name), shake.Load(packet_loss, cpu), command))
 
 
 @app.command("traffic")

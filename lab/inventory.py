@@ -1,20 +1,26 @@
 """The Ansible inventory of a lab."""
 
+import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import yaml
 
 from . import distributions
-from .image import OPERATOR
+from .image import OPERATOR, POD_IMAGE
+from .microk8s import MicroK8s
 from .state import State
 from .topology import Node
 
+ROOT = Path(__file__).parents[1]
 MARK = "# Written by the lab"
 FILE = "hosts.yml"
-# Becomes a comment in the file: PyYAML cannot write one.
-PROXY_MODE = "kube_proxy_mode: iptables"
-PROXY_MODE_REASON = "the nodes share the host's kernel, which need not have ip_vs"
+# Become comments in the file, behind the variable of that name: PyYAML cannot write one.
+REASONS = {
+    "kube_proxy_mode": "the nodes share the host's kernel, which need not have ip_vs",
+    "leader_election_election_timeout": "the stand-in for Dqlite is etcd, with etcd's default",
+}
 
 
 def render(state: State) -> str:
@@ -29,7 +35,10 @@ def render(state: State) -> str:
                 "ansible_control_path_dir": str(state.control_path),
                 "ansible_python_interpreter": "/usr/bin/python3",
                 "kubekeel_distribution": state.distribution,
+                "kubekeel_cluster": state.topology.lab,
                 "kube_proxy_mode": "iptables",
+                **({"leader_election_election_timeout": "1s"} if state.distribution == MicroK8s.name else {}),
+                **drill(state),
             },
             "children": {
                 "servers": {"hosts": {node.name: {"ansible_host": node.address} for node in state.topology.servers}},
@@ -40,7 +49,32 @@ def render(state: State) -> str:
     }
     text = yaml.safe_dump(document, sort_keys=False, width=1000)
     head = f"{MARK} '{state.topology.lab}' (python -m lab up); the next 'up' overwrites it, 'down' removes it.\n---\n"
-    return head + text.replace(PROXY_MODE, f"{PROXY_MODE}  # {PROXY_MODE_REASON}")
+    return head + "".join(explained(line) for line in text.splitlines(keepends=True))
+
+
+def explained(line: str) -> str:
+    """Return a line with the reason for its variable, where that needs one."""
+    reason = REASONS.get(line.partition(":")[0].strip())
+    return f"{line.rstrip()}  # {reason}\n" if reason else line
+
+
+def drill(state: State) -> dict[str, str]:
+    """Return how a drill takes a node's power and gives it back, by commands on this host."""
+
+    def command(verb: str, *options: str) -> str:
+        # The lab's folder, not the caller's environment, says where the cache is.
+        cache = f"KUBEKEEL_CACHE={state.folder.parents[1]}"
+        return " ".join([shlex.join(["env", cache, sys.executable, "-m", "lab", verb, "--name", state.topology.lab]), *options, "{node}"])
+
+    return {
+        "drill_method": "command",
+        "drill_command_folder": str(ROOT),
+        "drill_loss_command": command("power-off"),
+        "drill_return_command": command("power-on"),
+        "drill_freeze_command": command("freeze", "--seconds", "{seconds}"),
+        "drill_image": POD_IMAGE,
+        "drill_image_pull_policy": "Never",
+    }
 
 
 def roles(state: State) -> dict[str, tuple[Node, ...]]:

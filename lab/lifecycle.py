@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import binaries, common, distributions, host, image, inventory, podman, readiness, requirements, state, workload
+from . import binaries, common, distributions, host, image, inventory, podman, readiness, requirements, state, watchdog, workload
 from .api import ApiError
 from .archive import pack
 from .binaries import KubeBinaries
@@ -121,6 +121,7 @@ def remove(cache: Cache, lab: str, inventory_folder: Path) -> None:
     # A half-finished lab has no readable state; podman's labels still know its parts.
     with contextlib.suppress(LabError):
         folders.add(state.load(cache, lab).inventory)
+    watchdog.relieve_all(cache, lab)
     podman.remove_lab(lab)
     state.remove(cache, lab)
     for folder in folders:

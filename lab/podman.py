@@ -96,7 +96,38 @@ def host_forwarding_kept() -> Iterator[None]:
 
 def kill(name: str) -> None:
     """Take a container's power away: no process gets a chance to say good-bye."""
+    # The kernel of a container lives on: it would close the connections of the processes that it ends.
+    try_execute(name, "ip", "link", "set", "eth0", "down")
     podman("kill", "--signal", "KILL", name)
+
+
+def pause(name: str) -> None:
+    """Freeze every process of a container."""
+    podman("pause", name)
+
+
+def unpause(name: str) -> None:
+    """Let the processes of a frozen container go on."""
+    podman("unpause", name)
+
+
+def is_on(name: str) -> bool:
+    """Tell whether a container has processes, frozen or not."""
+    return status(name) in ("running", "paused")
+
+
+def is_frozen(name: str) -> bool:
+    """Tell whether a container is frozen."""
+    return status(name) == "paused"
+
+
+def status(name: str) -> str:
+    """Return podman's word for a container's state.
+
+    Raises:
+        LabError: there is no such container
+    """
+    return podman("container", "inspect", "--format", "{{.State.Status}}", name).strip()
 
 
 def execute(name: str, *command: str, stdin: bytes | None = None, timeout: float | None = 60) -> str:

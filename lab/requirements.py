@@ -28,6 +28,7 @@ TO_RUN = (
     Requirement("runc", ("runc",)),
     Requirement("openssh-client", ("ssh",)),
 )
+TO_SHAKE = (Requirement("stress-ng", ("stress-ng",)),)
 TO_BUILD_IMAGE = (Requirement("mmdebstrap", ("mmdebstrap",)),)
 TO_BUILD_KUBERNETES = (
     Requirement("golang-1.19-go", ("/usr/lib/go-1.19/bin/go",)),

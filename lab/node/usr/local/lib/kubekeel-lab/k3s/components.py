@@ -65,6 +65,7 @@ def kube_controller_manager(node: Node) -> list[str]:
         "cluster-signing-key-file": tls / "client-ca.key",
         "controllers": "*,tokencleaner,-service,-route,-cloud-node-lifecycle",
         "kubeconfig": node.server / "cred/controller.kubeconfig",
+        "node-monitor-grace-period": node.facts.release.node_monitor_grace_period,
         "profiling": "false",
         "root-ca-file": tls / "server-ca.crt",
         "service-account-private-key-file": tls / "service.key",

@@ -9,6 +9,8 @@ ADDRESSES_RELEARNED = {29: 12, 30: 8, 31: 4, 32: 0}
 """k3s#11349: when no remembered API server is left, ask the servers for the present ones."""
 JOIN_SERVER_DISPENSABLE = {29: 15, 30: 11, 31: 7, 32: 3}
 """k3s#11333: a control plane starts although the server that it once joined does not answer."""
+LONGER_GRACE = 32
+"""From this minor release of Kubernetes on, a node is taken for dead after 50 seconds instead of 40."""
 LISTENER_DROPPED = 30
 """From this minor release on, load balancers do not write their listener down."""
 
@@ -51,6 +53,11 @@ class Release:
     def joins_once(self) -> bool:
         """Tell whether a control plane needs the join server only when it joins."""
         return self.has(JOIN_SERVER_DISPENSABLE)
+
+    @property
+    def node_monitor_grace_period(self) -> str:
+        """Return the controller-manager's own default."""
+        return "50s" if self.minor >= LONGER_GRACE else "40s"
 
     @property
     def writes_listener(self) -> bool:
