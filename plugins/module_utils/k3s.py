@@ -17,6 +17,7 @@ from ansible_collections.kubekeel.ha.plugins.module_utils import (
     k3s_keys,
     node_files,
     registration,
+    settings,
     systemd,
     unit_file,
 )
@@ -211,7 +212,11 @@ class K3sNode:
     @property
     def absent(self) -> list[str]:
         """The components that this node does not run."""
-        return [component for component in k3s_keys.COMPONENTS if not self.merged.runs(component, self.role)]
+        return [
+            component
+            for component in k3s_keys.COMPONENTS
+            if not self.merged.runs(component, self.role) or (component == settings.ETCD and not self.uses_etcd)
+        ]
 
     def release_text(self, module: AnsibleModule) -> str:
         """Return the release of K3s (C(v1.32.3+k3s1)), an empty text where it does not say."""

@@ -26,7 +26,7 @@ def plan(node: K3sNode, wanted: Mapping[str, Flags]) -> ArgsPlan:
         for name, value in flags.items():
             if value is not None and not value.isprintable():
                 raise NodeError("components.%s: --%s: the value holds a character that cannot be printed" % (component, name))
-    decided = k3s_config.plan(node.role, node.files, node.command_line, node.drop_in, wanted)
+    decided = k3s_config.plan(node.role, node.files, node.command_line, node.drop_in, wanted, node.absent)
     made = ArgsPlan(reasons=decided.reasons, findings=decided.findings, absent=decided.absent)
     text, after = node_files.read(node.drop_in), decided.drop_in.text()
     if text != after:

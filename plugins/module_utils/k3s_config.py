@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Mapping, Sequence
+from typing import TYPE_CHECKING, Collection, Mapping, Sequence
 
 from ansible_collections.kubekeel.ha.plugins.module_utils import config_yaml, k3s_keys
 from ansible_collections.kubekeel.ha.plugins.module_utils.config_yaml import Entry, Scalar
@@ -172,7 +172,14 @@ class Plan:
     """What should be mended in a file that is not ours."""
 
 
-def plan(role: str, files: Sequence[File], command_line: Sequence[Argument], drop_in: str, wanted: Mapping[str, Flags]) -> Plan:
+def plan(
+    role: str,
+    files: Sequence[File],
+    command_line: Sequence[Argument],
+    drop_in: str,
+    wanted: Mapping[str, Flags],
+    absent: Collection[str] = (),
+) -> Plan:
     """Decide what the drop-in has to say, so that each flag gets its value, once where that can be.
 
     Args:
@@ -181,12 +188,13 @@ def plan(role: str, files: Sequence[File], command_line: Sequence[Argument], dro
         command_line: the arguments of the unit.
         drop_in: path of the drop-in.
         wanted: for each component its flags; None for one that is to go.
+        absent: components that do not run here for reasons beyond these files.
     """
     without = merge([file for file in files if file.path != drop_in], command_line)
     ours = DropIn.read(files, drop_in)
     made = Plan(ours, without, reasons=list(ours.foreign))
     for component, flags in wanted.items():
-        if not without.runs(component, role):
+        if component in absent or not without.runs(component, role):
             made.absent.append(component)
             # What an earlier run wrote would keep an agent from starting.
             ours.flags.pop(component, None)
@@ -210,6 +218,8 @@ def _judge(made: Plan, component: str, name: str, value: str | None, drop_in: st
     found = made.after.occurrences(component, name)
     elsewhere = [one for one in found if one.path != drop_in]
     key = k3s_keys.COMPONENTS[component].key
+    if value is None and k3s_keys.COMPONENTS[component].tuned:
+        return
     if value is None:
         made.reasons.extend("%s: --%s is set in %s; remove it there" % (component, name, one.place) for one in elsewhere)
     elif not found or not same_value(found[-1].flag[1], value):

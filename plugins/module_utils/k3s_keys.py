@@ -24,6 +24,8 @@ class Component:
     """Keys that switch the component off."""
     other_keys: tuple[str, ...] = ()
     """Older names of the key. K3s appends their items to the same list."""
+    tuned: bool = False
+    """Whether its flags are tuned by hand: where none is wanted, those of other files are left alone."""
 
 
 # docs.k3s.io, CLI tools: k3s server and k3s agent. The keys of split roles are hidden flags (k3s pkg/cli/cmds/server.go).
@@ -35,6 +37,8 @@ COMPONENTS = {
     settings.SCHEDULER: Component("kube-scheduler-arg", (SERVER,), ("disable-scheduler",)),
     settings.PROXY: Component("kube-proxy-arg", (SERVER, AGENT), ("disable-kube-proxy", "disable-agent")),
     settings.KUBELET: Component("kubelet-arg", (SERVER, AGENT), ("disable-agent",)),
+    # Whether a datastore of another kind is used, K3sNode knows.
+    settings.ETCD: Component("etcd-arg", (SERVER,), ("disable-etcd",), tuned=True),
 }
 
 _SHARED = """

@@ -10,6 +10,8 @@ import socket
 
 from ansible_collections.kubekeel.ha.plugins.module_utils import kubelite_args, node_files
 
+SNAP = "/snap/microk8s/current"
+COMMON = "/var/snap/microk8s/common"
 DATA = "/var/snap/microk8s/current"
 ARGS_DIR = DATA + "/args"
 DEFAULT_ARGS_DIR = "/snap/microk8s/current/default-args"

@@ -18,6 +18,8 @@ SCHEDULER = "kube-scheduler"
 PROXY = "kube-proxy"
 KUBELET = "kubelet"
 COMPONENTS = (APISERVER, CONTROLLER_MANAGER, SCHEDULER, PROXY, KUBELET)
+ETCD = "etcd"
+"""K3s' datastore; of MicroK8s no part."""
 FLAG_NAME = re.compile(r"[a-z][a-z0-9-]*")
 """A flag's name without its dashes."""
 
@@ -51,6 +53,10 @@ _HTTP2_WHY = (
     "the grace period, one dropped connection marks healthy nodes NotReady"
 )
 _HTTP2_SOURCE = "kubernetes/kubernetes#121793, #95981"
+_ELECTION_WHY = (
+    "while etcd elects a new leader nothing can be written, for one to two election time-outs: 5 to 10 s with K3s' own 500 and 5000 ms"
+)
+_ELECTION_SOURCE = "etcd.io, Tuning: time parameters; k3s-io/k3s pkg/etcd/etcd.go"
 _TOLERATION_WHY = "pods of a dead node are replaced only after this toleration (pods created from now on)"
 _TOLERATION_SOURCE = "kubernetes.io, Taints and Tolerations: taint based evictions"
 _KEEPALIVE_WHY = "an idle connection to a peer that died is found after time + interval x probes"
@@ -77,10 +83,21 @@ SETTINGS: dict[str, Setting] = {
         (CONTROLLER_MANAGER,),
     ),
     "node-status-update-frequency": Setting(
-        "how soon a kubelet sees that its own node is not well (the sign of life is its Lease, every 10 s)",
+        "how soon a kubelet sees that its own node is not well (the sign of life is its Lease)",
         "kubernetes.io, kubelet reference",
         (KUBELET,),
     ),
+    "nodeLeaseDurationSeconds": Setting(
+        "the kubelet gives its sign of life each quarter of it, every 10 s with its own 40; a short grace period needs more",
+        "kubernetes.io, KubeletConfiguration; kubernetes pkg/kubelet, nodeLeaseRenewIntervalFraction",
+    ),
+    "config": Setting(
+        "the kubelet takes some settings of a file alone; kubekeel has one of its own",
+        "kubernetes.io, Set Kubelet Parameters Via A Configuration File",
+        (KUBELET, PROXY, SCHEDULER),
+    ),
+    "heartbeat-interval": Setting(_ELECTION_WHY, _ELECTION_SOURCE, (ETCD,)),
+    "election-timeout": Setting(_ELECTION_WHY, _ELECTION_SOURCE, (ETCD,)),
     "default-not-ready-toleration-seconds": Setting(_TOLERATION_WHY, _TOLERATION_SOURCE, (APISERVER,)),
     "default-unreachable-toleration-seconds": Setting(_TOLERATION_WHY, _TOLERATION_SOURCE, (APISERVER,)),
     "proxy-mode": Setting(
@@ -134,7 +151,7 @@ def check_flag(component: str, name: str, release: Release | None) -> None:
     """Raise ValueError where C(component) is known not to start with this flag.
 
     Args:
-        component: a name of C(COMPONENTS).
+        component: a name of C(COMPONENTS), or C(ETCD).
         name: the flag without dashes.
         release: the release that runs; None where it is not known, and then a flag that is gone anywhere is refused.
     """

@@ -14,19 +14,31 @@ from ansible_collections.kubekeel.ha.plugins.module_utils.go_duration import sec
 
 Seconds = Mapping[str, float]
 
-HEARTBEAT = 10.0
-"""Seconds between two signs of life of a node: its kubelet renews its Lease at 0.25 x nodeLeaseDurationSeconds (40).
+NODE_LEASE_DURATION = 40
+"""The kubelet's own nodeLeaseDurationSeconds."""
+
+HEARTBEAT = 0.25
+"""Between two signs of life of a node lies this part of the node lease duration: then its kubelet renews its Lease.
 
 The flag node-status-update-frequency does not shorten it. It changes how often the kubelet computes the node's status;
 one that has not changed is reported every 5 minutes all the same (measured by the kubelet's configz endpoint; only in a
 configuration file does the one value set the other).
 """
 
+DEFAULTS = {"node_lease_duration": "%ds" % NODE_LEASE_DURATION}
+"""Durations that count where they are not named."""
+
 JITTER = 1.2
 """client-go's leaderelection.JitterFactor."""
 
 HEARTBEATS = 2
 """Heartbeats that have to fit into the grace period, so that one may be late (kubernetes/kubernetes#80172)."""
+
+ELECTIONS = 2
+"""Election time-outs after which a datastore elects at the latest: each member waits for one to two of them, at random."""
+
+ETCD_HEARTBEATS = 5
+"""Heartbeats that etcd wants to fit into its election time-out."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,18 @@ RULES = (
         "kubernetes client-go, leaderelection.go",
     ),
     Rule(
+        ("renew_deadline", "election_timeout"),
+        lambda d: d["renew_deadline"] >= ELECTIONS * d["election_timeout"],
+        "etcd and Dqlite elect a new leader within two election time-outs; a component whose renew deadline is shorter exits because of it",
+        "etcd.io, Tuning; etcd-io/raft raft.go; canonical/raft#197",
+    ),
+    Rule(
+        ("election_timeout", "etcd_heartbeat_interval"),
+        lambda d: d["election_timeout"] >= ETCD_HEARTBEATS * d["etcd_heartbeat_interval"],
+        "the election time-out of etcd must hold at least 5 of its heartbeats, or etcd exits at its start",
+        "etcd-io/etcd, server/embed/config.go",
+    ),
+    Rule(
         ("monitor_period",),
         lambda d: d["monitor_period"] > 0,
         "the monitor period must be longer than 0",
@@ -71,9 +95,15 @@ RULES = (
         "kubernetes.io, kube-controller-manager reference",
     ),
     Rule(
-        ("monitor_grace_period",),
-        lambda d: d["monitor_grace_period"] >= HEARTBEATS * HEARTBEAT,
-        "the grace period must hold at least 2 heartbeats, and a kubelet renews its Lease every 10s",
+        ("node_lease_duration",),
+        lambda d: d["node_lease_duration"] > 0,
+        "the node lease duration must be longer than 0, or the kubelet exits at its start",
+        "kubernetes, pkg/kubelet/apis/config/validation",
+    ),
+    Rule(
+        ("monitor_grace_period", "node_lease_duration"),
+        lambda d: d["monitor_grace_period"] >= HEARTBEATS * HEARTBEAT * d["node_lease_duration"],
+        "the grace period must hold at least 2 heartbeats, and a kubelet renews its Lease each quarter of the node lease duration",
         "kubernetes/kubernetes#80172",
     ),
     Rule(
@@ -101,8 +131,10 @@ def violations(durations: Mapping[str, str]) -> list[str]:
     """Return a sentence for each duration that cannot be read and each rule that is broken; none is good.
 
     Args:
-        durations: Go durations by name, the names of C(RULES). A rule of which a name is missing is not applied.
+        durations: Go durations by name, the names of C(RULES). A rule of which a name is missing is not applied, but for
+            names of C(DEFAULTS).
     """
+    durations = {**DEFAULTS, **durations}
     found = []
     known = {}
     for name, text in durations.items():

@@ -16,14 +16,16 @@ description:
     (C(config.yaml.d/zz-kubekeel.yaml)), which appends to the user's C(*-arg) items and edits none of them. A flag that has
     its value already gets no second item. One that a later file or the command line decides is a reason in RV(reasons).
   - K3s. Components that the node does not run (on agents all but kubelet and kube-proxy; those that C(disable-*) keys switch
-    off) get no flags. They are in RV(absent).
+    off, V(etcd) where another datastore is used) get no flags. They are in RV(absent).
   - Restarts nothing. The result says which units have to; M(kubekeel.ha.unit_restart) or the role
     R(rolling_restart,ansible_collections.kubekeel.ha.rolling_restart_role) does it.
 options:
   components:
     description:
       - Component name to flags (without dashes) to values. V(null) removes a flag.
-      - Components are V(kube-apiserver), V(kube-controller-manager), V(kube-scheduler), V(kube-proxy) and V(kubelet).
+      - Components are V(kube-apiserver), V(kube-controller-manager), V(kube-scheduler), V(kube-proxy) and V(kubelet), and
+        in K3s V(etcd).
+      - Of V(etcd) V(null) removes what kubekeel set; what another file sets there is tuned by hand, and stays.
       - In MicroK8s a value cannot hold white space, quotes or V(#), and V($) only for a variable of the snap such as
         V(${SNAP_DATA}); kubelite's grammar has no way to write them.
     type: dict
@@ -123,6 +125,7 @@ from ansible_collections.kubekeel.ha.plugins.module_utils import (
     distribution,
     k3s,
     k3s_args,
+    k3s_keys,
     microk8s,
     microk8s_args,
     node_change,
@@ -143,8 +146,8 @@ def wanted_flags(components: dict[str, Any]) -> dict[str, dict[str, str | None]]
     """
     wanted = {}
     for component, flags in components.items():
-        if component not in settings.COMPONENTS:
-            raise NodeError("components: there is no '%s'; there are %s" % (component, ", ".join(settings.COMPONENTS)))
+        if component not in k3s_keys.COMPONENTS:
+            raise NodeError("components: there is no '%s'; there are %s" % (component, ", ".join(k3s_keys.COMPONENTS)))
         if not isinstance(flags, dict):
             raise NodeError("components.%s: flags and their values are needed, not %r" % (component, flags))
         wanted[component] = {name: _as_text(component, name, value) for name, value in flags.items()}
@@ -174,6 +177,10 @@ def plan(module: AnsibleModule, found: distribution.Distribution) -> ArgsPlan:
     node = None
     if found.name == distribution.K3S:
         node = k3s.K3sNode(module, found.unit, module.params["k3s_config_file"])
+    elif settings.ETCD in wanted:
+        raise NodeError(
+            "components.etcd: the datastore of MicroK8s is Dqlite, which has no such flags; kubekeel sets those of K3s' etcd alone"
+        )
     release = parse_release(node.release_text(module) if node else microk8s.release_text())
     if node and release and release < k3s.FIRST_WITH_DROP_INS:
         raise NodeError(

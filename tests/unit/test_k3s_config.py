@@ -291,6 +291,30 @@ def test_what_somebody_else_wrote_into_our_drop_in_is_a_reason(text):
     assert made.reasons == [f"{OURS}:1 was not written by kubekeel; move it to a file of your own"]
 
 
+ETCD = {"etcd": {"heartbeat-interval": "100", "election-timeout": None}}
+
+
+def test_flags_of_etcd_stand_in_the_drop_in():
+    made, _flags = decide([""], ETCD, ours="etcd-arg+:\n- election-timeout=1000\n")
+    assert 'etcd-arg+:\n  - "heartbeat-interval=100"\n' in (made.drop_in.text() or "")
+    assert "election-timeout" not in (made.drop_in.text() or "")
+
+
+def test_flags_of_etcd_that_are_tuned_by_hand_are_left_alone():
+    made, _flags = decide(["etcd-arg: election-timeout=3000\n"], {"etcd": {"election-timeout": None}})
+    assert (made.drop_in.text(), made.reasons, made.findings) == (None, [], [])
+
+
+@pytest.mark.parametrize(
+    ("role", "text", "without"), [("agent", "", ()), ("server", "disable-etcd: true\n", ()), ("server", "", ("etcd",))]
+)
+def test_etcd_is_absent_where_it_does_not_run(role, text, without):
+    files = [file(MAIN, text), file(OURS, "etcd-arg+:\n- heartbeat-interval=100\n")]
+    made = plan(role, files, [], OURS, ETCD, without)
+    assert made.absent == ["etcd"]
+    assert made.drop_in.text() is None
+
+
 def test_an_appended_flag_is_another_thing_than_a_set_one():
     made, flags = decide(["kubelet-arg: node-status-update-frequency+=5s\n"], FREQUENCY)
     assert flags == {"kubelet": {"node-status-update-frequency": "5s"}}

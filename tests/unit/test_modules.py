@@ -308,7 +308,7 @@ def test_a_masked_file_and_a_refused_value(run_module: RunModule, tmp_path: path
     path = etc / "99-zz-kubekeel.conf"
     assert run_module(sysctl_profile, settings={"a.b": 8}, path=str(path))["overridden"] == []
     kept = path.read_text()
-    result = run_module(sysctl_profile, settings={"a.b": "\udce4"}, path=str(path))
+    result = run_module(sysctl_profile, settings={"a.b": "ä"}, path=str(path))
     assert "the kernel refuses a.b" in result["msg"]
     assert path.read_text() == kept
 

@@ -33,7 +33,7 @@ def run(site: pathlib.Path, *command: str) -> str:
 
 def test_holds_the_collection_and_nothing_else(site: pathlib.Path) -> None:
     collection = site / "ansible_collections/kubekeel/ha"
-    assert {path.name for path in collection.iterdir()} == {"README.md", "galaxy.yml", "meta", "playbooks", "plugins", "roles"}
+    assert {path.name for path in collection.iterdir()} == {"README.md", "galaxy.yml", "meta", "playbooks", "plugins", "profiles", "roles"}
     assert {path.name for path in site.iterdir()} == {"ansible_collections", "kubekeel-0.1.0.dist-info"}
     assert not list(site.rglob("__pycache__"))
 

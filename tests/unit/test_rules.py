@@ -15,9 +15,12 @@ GOOD = {
     "lease_duration": "15s",
     "renew_deadline": "10s",
     "retry_period": "2s",
+    "election_timeout": "5s",
+    "etcd_heartbeat_interval": "500ms",
     "monitor_period": "5s",
     "monitor_grace_period": "20s",
     "status_update_frequency": "5s",
+    "node_lease_duration": "40s",
     "http2_read_idle_timeout": "8s",
     "http2_ping_timeout": "4s",
 }
@@ -45,11 +48,15 @@ def test_good_set_breaks_no_rule():
     ("change", "part"),
     [
         ({"lease_duration": "10s"}, "longer than the renew deadline"),
-        ({"renew_deadline": "2400ms"}, "1.2 x the retry period"),
+        ({"renew_deadline": "2400ms", "election_timeout": "1s", "etcd_heartbeat_interval": "100ms"}, "1.2 x the retry period"),
         ({"retry_period": "0s"}, "retry period must be longer than 0"),
         ({"monitor_period": "20s"}, "longer than the monitor period"),
         ({"monitor_period": "0"}, "monitor period must be longer than 0"),
         ({"monitor_grace_period": "19s"}, "at least 2 heartbeats"),
+        ({"node_lease_duration": "41s"}, "at least 2 heartbeats"),
+        ({"node_lease_duration": "0s"}, "node lease duration must be longer than 0"),
+        ({"election_timeout": "5001ms"}, "within two election time-outs"),
+        ({"etcd_heartbeat_interval": "1001ms"}, "at least 5 of its heartbeats"),
         ({"status_update_frequency": "0s"}, "status update frequency"),
         ({"http2_read_idle_timeout": "16s"}, "HTTP/2 read idle + ping"),
         ({"http2_read_idle_timeout": "0s"}, "switches the health check off"),
@@ -60,6 +67,12 @@ def test_broken_sets_name_rule_values_and_source(change, part):
     (found,) = timing.violations({**GOOD, **change})
     assert part in found
     assert next(iter(change.values())) in found
+
+
+def test_without_a_node_lease_duration_the_kubelets_own_counts():
+    assert timing.violations({"monitor_grace_period": "20s"}) == []
+    assert "node_lease_duration=40s" in timing.violations({"monitor_grace_period": "19s"})[0]
+    assert timing.violations({"monitor_grace_period": "8s", "node_lease_duration": "4s"}) == []
 
 
 def test_kubernetes_defaults_with_a_grace_period_of_20s_are_refused():
