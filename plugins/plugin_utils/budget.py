@@ -1,0 +1,67 @@
+"""From the results of the remedies of one node to what the death of a node costs, before and after them. Pure."""
+
+# Copyright (c) 2026 the kubekeel authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.kubekeel.ha.plugins.module_utils import failover, settings
+
+OWNERS = {source.name: source.owner for source in failover.SOURCES.values()}
+"""Owners by setting. No two owners have a setting of the same name that counts."""
+
+State = dict[str, dict[str, Any]]
+"""Values by owner and name, as C(failover.from_flags) takes them."""
+
+
+def before_and_after(results: Sequence[Mapping[str, Any]], distribution: str, release: str) -> dict[str, Any]:
+    """Return the budget without and with what the remedies change.
+
+    Args:
+        results: of the modules that change the node, with C(changes) and C(effective), in the order of the run.
+        distribution: V(k3s) or V(microk8s).
+        release: as the distribution names it.
+
+    Returns:
+        C(before) and C(after); nothing where no module looked at a setting that counts.
+    """
+    found = _found(results)
+    if not found:
+        return {}
+    changes = [change for result in results for change in result.get("changes") or () if _counts(change)]
+    # In check mode no result shows what another one would change, so both states are made of the changes. Where there are
+    # two of one setting, the first knows what was there, and the last what is left.
+    states = {
+        "before": _with(found, ((change["name"], change["before"]) for change in reversed(changes))),
+        "after": _with(found, ((change["name"], change["after"]) for change in changes)),
+    }
+    return {name: failover.budget(failover.from_flags(state, distribution, release)).as_dict() for name, state in states.items()}
+
+
+def _found(results: Sequence[Mapping[str, Any]]) -> State:
+    """Return what modules looked at: all flags of a component, or single variables, sysctls and keys."""
+    state: State = {}
+    for result in results:
+        for key, value in (result.get("effective") or {}).items():
+            if key in (settings.CONTROLLER_MANAGER, settings.APISERVER):
+                state.setdefault(key, {}).update(value)
+            elif key in OWNERS:
+                # Of a sysctl there are two values.
+                state.setdefault(OWNERS[key], {})[key] = value["runtime"] if isinstance(value, Mapping) else value
+    return state
+
+
+def _counts(change: Mapping[str, Any]) -> bool:
+    """Tell whether a change has a part in it: the scheduler's lease, for instance, has none."""
+    owner = OWNERS.get(change["name"])
+    return owner is not None and (change["owner"] == owner or change["owner"] not in settings.COMPONENTS)
+
+
+def _with(state: State, values: Iterable[tuple[str, Any]]) -> State:
+    made = copy.deepcopy(state)
+    for name, value in values:
+        made.setdefault(OWNERS[name], {})[name] = value
+    return made
