@@ -21,7 +21,7 @@ export KUBEKEEL_CACHE
 # A collection that is installed elsewhere must not stand in for this checkout.
 unexport ANSIBLE_COLLECTIONS_PATH
 
-.PHONY: help setup lab-requirements lab-up lab-down demo lint test test-clusters test-scenarios bench lock
+.PHONY: help setup lab-requirements lab-up lab-down demo lint test test-clusters test-scenarios bench bench-failover lock
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -74,6 +74,13 @@ test-scenarios: lab-requirements
 
 bench: lab-requirements ## Time a run with nothing to do beside a ping
 	python tests/bench.py
+
+# A lab of its own, which is replaced and removed.
+bench-failover: NAME = bench
+bench-failover: DISTRIBUTIONS = microk8s k3s
+bench-failover: SOAK_MINUTES = 15
+bench-failover: lab-requirements ## Lose the leader with every set of values (DISTRIBUTIONS="microk8s k3s" SOAK_MINUTES=15)
+	python tests/bench_failover.py --name $(NAME) --distributions "$(DISTRIBUTIONS)" --soak-minutes $(SOAK_MINUTES) $(OPTIONS)
 
 lock: setup ## Pin the newest versions that pyproject.toml allows
 	pip-compile --quiet --all-extras --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-annotate --upgrade --output-file $(LOCK) pyproject.toml

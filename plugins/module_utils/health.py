@@ -17,8 +17,10 @@ LEASE_DURATION = 40
 API_LABELS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master", "node.kubernetes.io/microk8s-controlplane")
 ETCD_LABEL = "node-role.kubernetes.io/etcd"
 VOTER = "voter"
+LEADERS = ("kube-controller-manager", "kube-scheduler")
+"""Components with a leader election."""
 CLOCK_SKEW = 5
-"""Seconds by which a Lease may lie in the future before the clocks are to blame."""
+"""Seconds by which a Lease may lie in the future before the clocks are to blame, and by which it may be too old."""
 
 _MEMBER = re.compile(r"-\s*address:\s*(?P<address>\S+)\s+role:\s*(?P<role>\w+)")
 _TIME = "%Y-%m-%dT%H:%M:%S"
@@ -54,6 +56,8 @@ class Observation:
     """Whether the datastore is none that the servers run themselves, so that it lists no members."""
     endpoints: Sequence[str] | None = None
     """Addresses in the endpoints of the Service kubernetes, with ports; None where nobody asked."""
+    leaders: Sequence[Mapping[str, Any]] = ()
+    """Lease objects of kube-system."""
 
 
 @dataclass
@@ -104,6 +108,12 @@ def _condition(node: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def is_ready(node: Mapping[str, Any]) -> bool:
     """Tell whether a node has the condition Ready."""
     return bool(_condition(node, "Ready").get("status") == "True")
+
+
+def holder(lease: Mapping[str, Any]) -> str:
+    """Return the host that holds a lease of leader election; its identity is C(host_uuid) (client-go, leaderelection)."""
+    identity: str = (lease.get("spec") or {}).get("holderIdentity") or ""
+    return identity.rpartition("_")[0].lower() or identity.lower()
 
 
 def has_label(node: Mapping[str, Any], *labels: str) -> bool:
@@ -161,7 +171,7 @@ def read_nodes(seen: Observation) -> list[dict[str, Any]]:
                 "ready": is_ready(node),
                 "voter": _condition(node, "EtcdIsVoter").get("status"),
                 "lease_age": None if renewed is None else round(seen.now - renewed, 1),
-                "lease_expired": renewed is None or seen.now - renewed > lease.get("leaseDurationSeconds", LEASE_DURATION),
+                "lease_expired": renewed is None or seen.now - renewed > lease.get("leaseDurationSeconds", LEASE_DURATION) + CLOCK_SKEW,
             }
         )
     return found
@@ -302,5 +312,6 @@ def evaluate(seen: Observation, expected: Expectation) -> dict[str, Any]:
         "servers_to_spare": max(spare, 0),
         "nodes": nodes,
         "members": [dict(vars(member), ready=not _is_down(member.host, seen)) for member in seen.members],
+        "leaders": {lease["metadata"]["name"]: holder(lease) for lease in seen.leaders if lease["metadata"]["name"] in LEADERS},
         "endpoints": list(seen.endpoints or ()),
     }

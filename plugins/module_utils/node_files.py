@@ -40,8 +40,10 @@ def read(path: str, follow: bool = False) -> str | None:
         raise NodeError("%s cannot be read: %s" % (path, error.strerror)) from error
 
 
-def write(path: str, text: str, mode: int = 0o644) -> None:
+def write(path: str, text: str, mode: int = 0o644, sync: bool = True) -> None:
     """Replace a file, keeping its owner and mode; a new one belongs to root and gets C(mode).
+
+    Without C(sync) it is whole for every reader all the same, but a power cut may leave nothing of it.
 
     Raises:
         NodeError: the folder is missing, read-only or full. The file is as it was.
@@ -60,10 +62,12 @@ def write(path: str, text: str, mode: int = 0o644) -> None:
             file.flush()
             os.fchmod(descriptor, mode)
             os.fchown(descriptor, owner, group)
-            os.fsync(descriptor)
+            if sync:
+                os.fsync(descriptor)
         os.rename(temporary, path)
         temporary = None
-        _sync_folder(folder)
+        if sync:
+            _sync_folder(folder)
     except OSError as error:
         raise NodeError("%s cannot be written: %s" % (path, error.strerror)) from error
     finally:

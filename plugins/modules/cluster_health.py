@@ -142,6 +142,11 @@ members:
     host: {description: Its address., type: str}
     role: {description: "V(voter), V(standby) or V(spare) in Dqlite, V(voter) or V(learner) in etcd.", type: str}
     ready: {description: Whether it is up (MicroK8s, whether the API server beside it is ready)., type: bool}
+leaders:
+  description: Who leads, by component of leader election, as its host is called; empty where no API server answered.
+  returned: success
+  type: dict
+  sample: {kube-controller-manager: server1, kube-scheduler: server3}
 endpoints:
   description: Addresses in the endpoints of the Service kubernetes, with ports (K3s).
   returned: success
@@ -177,6 +182,7 @@ STATUS_TIMEOUT = 60
 POLL = 1.0
 NODES = "/api/v1/nodes"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+LEADERS = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
 IDENTITY = "/api/v1/namespaces/kube-system"
 ENDPOINTS = "/api/v1/namespaces/default/endpoints/kubernetes"
 
@@ -256,13 +262,14 @@ class Looker:
         error = None
         for host in hosts:
             try:
-                nodes, leases, namespace, endpoints = [
-                    kube_api.get_json(self.api, host, path, REQUEST_TIMEOUT) for path in (NODES, LEASES, IDENTITY, ENDPOINTS)
+                nodes, leases, leaders, namespace, endpoints = [
+                    kube_api.get_json(self.api, host, path, REQUEST_TIMEOUT) for path in (NODES, LEASES, LEADERS, IDENTITY, ENDPOINTS)
                 ]
             except kube_api.ApiError as failed:
                 error = "the API server of %s does not list the nodes: %s" % (host, failed)
                 continue
             seen.nodes, seen.leases, seen.now = nodes["items"], leases["items"], time.time()
+            seen.leaders = leaders["items"]
             seen.endpoints = health.endpoint_addresses(endpoints) if self.is_k3s else None
             identity: str = namespace["metadata"]["uid"]
             return identity

@@ -11,7 +11,8 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +104,28 @@ class Cluster:
         print(self.outputs[-1])
         return Run(runner.rc, self.outputs[-1], changed, touched)
 
+    def drill(self, folder: pathlib.Path, **variables: object) -> tuple[Run, dict[str, Any]]:
+        """Run a drill; return what it printed and its result, empty where there is none."""
+        before = set(folder.glob("*.json"))
+        run = self.play("drill", options(drill_confirm=self.name, drill_folder=str(folder), **variables))
+        results = [json.loads(path.read_text()) for path in set(folder.glob("*.json")) - before]
+        return run, results[0] if results else {}
+
+    def kubectl(self, server: str, *arguments: str) -> Any:
+        """Run kubectl on a server and return what it prints as JSON."""
+        return json.loads(self.on(server, self.distribution, "kubectl", *arguments, "-o", "json"))
+
+    def readiness(self, server: str) -> dict[str, str]:
+        """What an API server says of the nodes, by name."""
+        return {
+            node["metadata"]["name"]: next(one["status"] for one in node["status"]["conditions"] if one["type"] == "Ready")
+            for node in self.kubectl(server, "get", "nodes")["items"]
+        }
+
+    def not_ready(self, server: str, nodes: list[str] | None = None) -> list[str]:
+        """Which nodes, or which of some, an API server does not call Ready."""
+        return sorted(node for node, ready in self.readiness(server).items() if ready != "True" and node in (nodes or self.nodes))
+
     def unit(self, node: str) -> str:
         """Return the unit that runs Kubernetes on a node."""
         if self.distribution == "microk8s":
@@ -165,6 +188,14 @@ class Cluster:
 def options(**variables: object) -> str:
     """Variables as an option of ansible-playbook."""
     return f"-e '{json.dumps(variables)}'"
+
+
+def wait_for(what: str, holds: Callable[[], bool], seconds: float) -> None:
+    """Wait until something holds, and fail where it does not come."""
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until, f"{what} did not come within {seconds} s"
+        time.sleep(1)
 
 
 def start_of(shown: str) -> float:

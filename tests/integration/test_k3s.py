@@ -9,12 +9,12 @@ import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import yaml
 
-from .conftest import ROOT, Cluster, options, standing, without_records
+from .conftest import ROOT, Cluster, options, standing, wait_for, without_records
 
 CONFIG = "/etc/rancher/k3s/config.yaml"
 FIXED = "https://registration:6443"
@@ -45,27 +45,6 @@ def split(cluster: Cluster) -> Cluster:
 
 def has_the_bugs(cluster: Cluster) -> bool:
     return BEFORE in cluster.on(cluster.servers[0], "k3s", "--version")
-
-
-def readiness(cluster: Cluster, server: str) -> dict[str, str]:
-    """What an API server says of the nodes, by name."""
-    listed = json.loads(cluster.on(server, "k3s", "kubectl", "get", "nodes", "-o", "json"))
-    return {
-        node["metadata"]["name"]: next(one["status"] for one in node["status"]["conditions"] if one["type"] == "Ready")
-        for node in listed["items"]
-    }
-
-
-def not_ready(cluster: Cluster, server: str, nodes: list[str]) -> list[str]:
-    """Which of the nodes an API server does not call Ready, by name."""
-    return sorted(node for node, ready in readiness(cluster, server).items() if ready != "True" and node in nodes)
-
-
-def wait_for(what: str, holds: Callable[[], bool], seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < until, f"{what} did not come within {seconds} s"
-        time.sleep(1)
 
 
 def test_audit_names_what_differs_and_the_single_join_server_and_changes_nothing(cluster: Cluster) -> None:
@@ -188,14 +167,14 @@ def test_nodes_that_are_stuck_after_alternating_outages_are_brought_back(split: 
     if not has_the_bugs(split):
         pytest.skip(f"this K3s is not {BEFORE}")
     first, followers = alternate(split)
-    wait_for("the outage", lambda: not_ready(split, first, followers) == followers, LONG_ENOUGH)
+    wait_for("the outage", lambda: split.not_ready(first, followers) == followers, LONG_ENOUGH)
     started = split.started()
     run = split.play("recover_k3s_lb")
     assert run.code == 0
     assert run.says(
         f"4 of 6 nodes are kept from the API servers by what they remember: {', '.join(n for n in split.nodes if n in followers)}"
     )
-    assert not_ready(split, first, followers) == []
+    assert split.not_ready(first, followers) == []
     restarted = split.started()
     assert sorted(node for node in split.nodes if restarted[node] != started[node]) == followers
     for node in followers:
@@ -204,7 +183,7 @@ def test_nodes_that_are_stuck_after_alternating_outages_are_brought_back(split: 
     assert again.says("0 of 6 nodes are kept from the API servers")
     assert not any(again.changed.values())
     split.on(list(split.hosts("control_plane"))[1], "systemctl", "start", "k3s")
-    wait_for("all nodes Ready", lambda: set(readiness(split, first).values()) == {"True"}, LONG_ENOUGH)
+    wait_for("all nodes Ready", lambda: set(split.readiness(first).values()) == {"True"}, LONG_ENOUGH)
 
 
 def test_nothing_is_cleared_where_the_join_server_is_down(split: Cluster) -> None:
@@ -215,7 +194,7 @@ def test_nothing_is_cleared_where_the_join_server_is_down(split: Cluster) -> Non
     split.on(agent, "sh", "-c", f"systemctl stop k3s-agent; printf %s '{stale}' > {STATE}")
     split.on(join, "systemctl", "stop", "k3s")
     try:
-        wait_for("the agent to be NotReady", lambda: not_ready(split, first, [agent]) == [agent], LONG_ENOUGH)
+        wait_for("the agent to be NotReady", lambda: split.not_ready(first, [agent]) == [agent], LONG_ENOUGH)
         run = split.play("recover_k3s_lb", options(preflight_ignore_nodes=[join]))
         assert run.code != 0
         assert run.says("a node that remembers nothing needs its join server to start")
@@ -223,7 +202,7 @@ def test_nothing_is_cleared_where_the_join_server_is_down(split: Cluster) -> Non
     finally:
         split.on(join, "systemctl", "start", "k3s")
         split.on(agent, "sh", "-c", f"printf %s '{kept}' > {STATE}; systemctl start k3s-agent")
-    wait_for("all nodes Ready", lambda: set(readiness(split, first).values()) == {"True"}, LONG_ENOUGH)
+    wait_for("all nodes Ready", lambda: set(split.readiness(first).values()) == {"True"}, LONG_ENOUGH)
 
 
 def test_remediation_restarts_each_node_once_one_after_the_other_and_nobody_notices(cluster: Cluster, tmp_path: pathlib.Path) -> None:
@@ -308,17 +287,34 @@ def test_all_nodes_start_while_the_first_one_is_down_since_they_join_at_a_fixed_
         assert run.code == 0, os.linesep.join(run.output.splitlines()[-40:])
         for node in others:
             assert split.on(node, "systemctl", "show", split.unit(node), "--property=ExecMainStartTimestamp") != before[node]
-        ready = readiness(split, next(iter(split.hosts("control_plane"))))
+        ready = split.readiness(next(iter(split.hosts("control_plane"))))
         assert {node: ready[node] for node in others} == dict.fromkeys(others, "True")
     finally:
         split.lab("power-on", "--name", split.name, lost)
+
+
+def test_the_loss_of_the_first_server_with_etcd_alone_costs_no_request_at_a_live_node(split: Cluster, tmp_path: pathlib.Path) -> None:
+    run, result = split.drill(tmp_path, drill_scenario="first_etcd_loss")
+    assert run.code == 0, result.get("failures")
+    assert [loss["node"] for loss in result["losses"]] == split.servers[:1]
+    assert result["healthy_not_ready"] == []
+    assert result["requests"]["failed_at_live_backends"] == 0
+
+
+def test_the_loss_of_the_agent_is_measured_by_what_is_computed(cluster: Cluster, tmp_path: pathlib.Path) -> None:
+    run, result = cluster.drill(tmp_path, drill_scenario="agent_loss", drill_method="services")
+    assert run.code == 0, result.get("failures")
+    (step,) = [one for one in result["losses"][0]["steps"] if one["name"] == "node_down"]
+    assert step["best"] <= step["measured"] <= step["worst"]
+    # The units stop, the pods do not.
+    assert result["requests"]["failed"] == 0
 
 
 def test_a_release_without_the_bugs_leaves_nothing_stale_and_nothing_is_cleared() -> None:
     with standing("test-mended", "--distribution", "k3s", *SPLIT, LAB_K3S_RELEASE=AFTER) as found:
         first, followers = alternate(found)
         time.sleep(LONG_ENOUGH)
-        assert not_ready(found, first, followers) == []
+        assert found.not_ready(first, followers) == []
         started = found.started()
         run = found.play("recover_k3s_lb")
         assert run.says("0 of 6 nodes are kept from the API servers")

@@ -6,13 +6,16 @@ The tests share one cluster and build on each other: it is audited, abused with 
 import json
 import os
 import pathlib
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 
+import jsonschema
 import pytest
 import yaml
 
-from .conftest import ROOT, Cluster, options, standing, start_of, without_records
+from .conftest import ROOT, Cluster, options, standing, start_of, wait_for, without_records
 
 ARGS = "/var/snap/microk8s/current/args"
 
@@ -195,6 +198,79 @@ def test_audit_afterwards_finds_nothing(cluster: Cluster) -> None:
     run = cluster.play("audit", options(audit_fail_on_findings=True))
     assert run.code == 0
     assert run.says("nothing differs")
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"drill_confirm": ""}, "Nothing was changed. A drill takes nodes away for real: confirm it with -e drill_confirm=test"),
+        ({"drill_confirm": "prod"}, "Nothing was changed. A drill takes nodes away for real"),
+        ({"drill_scenario": "first_etcd_loss"}, "this cluster has no server that runs etcd alone"),
+        ({"drill_scenario": "sevrer_loss"}, "value of drill_scenario must be one of"),
+    ],
+)
+def test_a_drill_nobody_confirmed_or_that_cannot_be_changes_nothing(
+    cluster: Cluster, tmp_path: pathlib.Path, variables: dict[str, object], message: str
+) -> None:
+    started = cluster.started()
+    run, result = cluster.drill(tmp_path, **variables)
+    assert (run.code != 0, result) == (True, {})
+    assert run.says(message)
+    assert cluster.started() == started
+    assert workload(cluster) == []
+
+
+def test_the_loss_of_the_leader_costs_what_is_computed_and_no_other_node_suffers(cluster: Cluster, tmp_path: pathlib.Path) -> None:
+    run, result = cluster.drill(tmp_path)
+    assert run.code == 0, result.get("failures")
+    jsonschema.validate(result, json.loads((ROOT / "roles/drill/files/drill.schema.json").read_text()))
+    (loss,) = result["losses"]
+    steps = {step["name"]: step for step in loss["steps"]}
+    for name in ("new_leader", "node_down", "endpoint_gone"):
+        assert steps[name]["best"] <= steps[name]["measured"] <= steps[name]["worst"]
+    assert result["healthy_not_ready"] == []
+    requests = result["requests"]
+    assert requests["failed"] > 0
+    assert (requests["failed_at_live_backends"], requests["failed_unknown_backend"]) == (0, 0)
+    assert loss["measured"]["last_failed"] <= steps["endpoint_gone"]["measured"] + 1
+    assert len(requests["spread"]) >= len(cluster.nodes)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".svg", ".html"}
+    wait_for("the workload to go", lambda: workload(cluster) == [], 60)
+    again, _ = cluster.drill(tmp_path, drill_scenario="agent_loss", drill_budget_seconds=5)
+    assert again.code != 0
+    assert again.says("the budget is 5 s")
+
+
+@pytest.mark.parametrize(
+    ("how", "method", "scenario"), [(signal.SIGKILL, "isolation", "agent_loss"), (signal.SIGINT, "command", "server_loss")], ids=str
+)
+def test_a_drill_that_is_interrupted_gives_its_node_back(
+    cluster: Cluster, tmp_path: pathlib.Path, how: signal.Signals, method: str, scenario: str
+) -> None:
+    back, patience = 40, 60
+    variables: dict[str, object] = {"drill_confirm": cluster.name, "drill_folder": str(tmp_path)}
+    variables |= {"drill_method": method, "drill_scenario": scenario, "drill_return_after": back, "drill_timeout": patience}
+    command = ["ansible-playbook", "-i", str(cluster.inventory), "kubekeel.ha.drill", "-e", json.dumps(variables)]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, start_new_session=True) as process:
+        for line in process.stdout or ():
+            if "will be lost" in line:
+                server = next(node for node in cluster.servers if node not in line.split())
+            if "See that it is gone" in line:
+                break
+        lost = time.monotonic()
+        os.killpg(process.pid, how)
+    wait_for("the loss", lambda: cluster.not_ready(server) != [], 40)
+    wait_for("the return", lambda: cluster.not_ready(server) == [], lost + back + 45 - time.monotonic())
+    assert time.monotonic() > lost + 20
+    wait_for("the workload to go", lambda: workload(cluster) == [], patience + 120)
+    assert cluster.play("audit").says("server may be lost")
+
+
+def workload(cluster: Cluster) -> list[str]:
+    """The namespace of drills, where it is there."""
+    names = [one["metadata"]["name"] for one in cluster.kubectl(cluster.servers[0], "get", "namespaces")["items"]]
+    return [name for name in names if name == "kubekeel-drill"]
 
 
 def test_a_node_of_a_batch_keeps_its_change_where_another_one_fails(cluster: Cluster, tmp_path: pathlib.Path) -> None:

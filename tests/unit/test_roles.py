@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
 # What the playbooks set, not the operator.
 INTERNAL = {
+    "drill_computed",
     "k3s_lb_state_state",
     "k3s_lb_state_endpoints",
     "k3s_lb_state_force",
