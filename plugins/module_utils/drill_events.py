@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Sequence
 
+from ansible_collections.kubekeel.ha.plugins.module_utils import drill_workload
 from ansible_collections.kubekeel.ha.plugins.module_utils.health import LEADERS
 
 Observation = Dict[str, Any]
 
 OBSERVATION, STOP, LOOKED = "observation.json", "stop", "looked"
 """Files in an observer's folder: what it has seen, the word to end, and when somebody looked."""
+REPLACE = "Where it was broken off its workload goes by itself, soon after its node is back; drill_replace=true ends it now"
 QUIET = 3.0
 """Seconds without a failed request after which the requests count as well again: some hang for a second until they fail."""
 
@@ -40,7 +42,8 @@ def missing_at_start(seen: Observation, pods: int) -> list[str]:
     lacking = ["an answer of %s" % node for node, found in {**seen["reach"], **seen["api"]}.items() if not found["asked"]]
     if pods:
         last: Mapping[str, Any] = seen["endpoints"][-1]["pods"] if seen["endpoints"] else {}
-        lacking += ["%d of %d pods" % (pods - len(last), pods)] if len(last) != pods else []
+        if len(last) != pods:
+            lacking.append("%d of %d pods ('kubectl -n %s get pods' tells why)" % (pods - len(last), pods, drill_workload.NAMESPACE))
         lacking += ["the holder of %s" % name for name in LEADERS if not seen["leaders"].get(name)]
         lacking += [] if _quiet(seen) else ["requests that are answered"]
         lacking += [] if len(seen["connections"]) >= 2 * pods else ["connections to the pods"]

@@ -9,7 +9,6 @@ import errno
 import http.client
 import os
 import random
-import re
 import select
 import socket
 import ssl
@@ -34,13 +33,14 @@ UNACKNOWLEDGED, IDLE = "unacknowledged", "idle"
 class Recorder:
     """The observation, and the lock that its writers share."""
 
-    def __init__(self, observer: str, interval: float) -> None:
+    def __init__(self, observer: str, drill: str, interval: float) -> None:
         """Begin an empty one."""
         self.lock = threading.Lock()
         self.over = threading.Event()
         now = time.time()
         self.seen: dict[str, Any] = {
             "observer": observer,
+            "drill": drill,
             "began": now,
             "ended": now,
             "interval": interval,
@@ -213,22 +213,21 @@ class ServiceClient(threading.Thread):
 def backend_of(service: str, port: int) -> str:
     """Return where the kernel sent a connection to a Service, an empty text where it does not tell."""
     try:
-        with open(CONNTRACK, encoding="ascii", errors="replace") as file:
+        with open(CONNTRACK, "rb") as file:
             return backend_in(file.read(), service, port)
     except OSError:
         return ""
 
 
-def backend_in(table: str, service: str, port: int) -> str:
-    """Return the backend of a connection to a Service out of the kernel's table of connections."""
-    pattern = r"^.*\bdst=%s sport=%d dport=%d .*?\bsrc=(\S+) dst=\S+ sport=%d " % (
-        re.escape(service),
-        port,
-        drill_workload.PORT,
-        drill_workload.WEB_PORT,
-    )
-    found = re.search(pattern, table, re.MULTILINE)
-    return found.group(1) if found else ""
+def backend_in(table: bytes, service: str, port: int) -> str:
+    """Return the backend of a connection to a Service out of the kernel's table of connections, which may be long."""
+    found = table.find(b"dst=%s sport=%d dport=%d " % (service.encode("ascii"), port, drill_workload.PORT))
+    if found < 0:
+        return ""
+    # What follows are the addresses of the answer.
+    answer = table[found : table.find(b"\n", found)].partition(b" src=")[2]
+    backend = answer.partition(b" ")[0].decode("ascii", "replace")
+    return backend if b"sport=%d " % drill_workload.WEB_PORT in answer else ""
 
 
 class Connections(threading.Thread):

@@ -13,7 +13,7 @@ from ansible_collections.kubekeel.ha.plugins.module_utils.kube_api import ApiErr
 
 SILENCE = 5.0
 """Seconds of a quiet watch after which the objects are listed anew: its server may be dead."""
-REQUEST_TIMEOUT = 4.0
+REQUEST_TIMEOUT = 1.5
 RETRY = 0.2
 
 Handler = Callable[[Mapping[str, Any]], None]
@@ -48,7 +48,8 @@ class Watch(threading.Thread):
                 return
 
     def _list_and_watch(self, host: str) -> None:
-        found = kube_api.get_json(self._api, host, self._path, REQUEST_TIMEOUT)
+        # Out of the server's own memory: the datastore may have no leader just now.
+        found = kube_api.get_json(self._api, host, self._path + "?resourceVersion=0", REQUEST_TIMEOUT)
         for item in found["items"]:
             self._handler(item)
         version = found["metadata"]["resourceVersion"]

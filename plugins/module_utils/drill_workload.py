@@ -21,7 +21,10 @@ OURS = {"app.kubernetes.io/managed-by": "kubekeel"}
 _LABELS = {"app.kubernetes.io/name": NAME, **OURS}
 _SELECTOR = {"app.kubernetes.io/name": NAME}
 # The answer to a request is the name of the pod; what is sent to the other port comes back for as long as it is open.
-_SERVE = "mkdir -p /tmp/www && hostname > /tmp/www/index.html && { nc -ll -p %d -e cat & } && exec httpd -f -p %d -h /tmp/www"
+_SERVE = "hostname > /www/index.html && { nc -ll -p %d -e cat & } && exec httpd -f -p %d -h /www"
+# What the strictest of the Pod Security Standards asks for.
+_POD_SECURITY = {"runAsNonRoot": True, "runAsUser": 65534, "runAsGroup": 65534, "seccompProfile": {"type": "RuntimeDefault"}}
+_CONTAINER_SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ def _deployment(wanted: Workload) -> Json:
         "ports": [{"containerPort": WEB_PORT}, {"containerPort": ECHO_PORT}],
         "readinessProbe": {"tcpSocket": {"port": WEB_PORT}, "periodSeconds": 5, "timeoutSeconds": 5},
         "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+        "securityContext": _CONTAINER_SECURITY,
+        "volumeMounts": [{"name": "www", "mountPath": "/www"}],
     }
     return {
         "apiVersion": "apps/v1",
@@ -86,8 +91,10 @@ def _deployment(wanted: Workload) -> Json:
                 "spec": {
                     "automountServiceAccountToken": False,
                     "terminationGracePeriodSeconds": 1,
-                    # Servers are dispensable, too. No NoExecute here: the cluster's own default tolerations are what counts.
-                    "tolerations": [{"operator": "Exists", "effect": "NoSchedule"}],
+                    # Servers have pods, too. Not every NoExecute: the cluster's own tolerations of dead nodes are what counts.
+                    "tolerations": [{"operator": "Exists", "effect": "NoSchedule"}, {"key": "CriticalAddonsOnly", "operator": "Exists"}],
+                    "securityContext": _POD_SECURITY,
+                    "volumes": [{"name": "www", "emptyDir": {}}],
                     "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}},
                     "containers": [container],
                 },

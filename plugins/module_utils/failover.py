@@ -15,7 +15,7 @@ from typing import Any, Callable, Mapping, NamedTuple
 
 from ansible_collections.kubekeel.ha.plugins.module_utils import go_duration, timing
 from ansible_collections.kubekeel.ha.plugins.module_utils.release import Release, parse_release
-from ansible_collections.kubekeel.ha.plugins.module_utils.settings import APISERVER, CONTROLLER_MANAGER, KUBELET
+from ansible_collections.kubekeel.ha.plugins.module_utils.settings import APISERVER, CONTROLLER_MANAGER, ETCD, KUBELET
 
 LEADER, OTHER = "leader", "other"
 """The two losses: of the node that holds the lease of kube-controller-manager, and of another one."""
@@ -66,6 +66,9 @@ GAPS = 1 + timing.JITTER
 RESIDUAL = (GAPS * GAPS + GAPS + 1) / (3 * (GAPS + 1))
 """Mean wait for the next look from any moment, in retry periods: E(gap^2) / 2 E(gap), gaps uniform between 1 and C(GAPS)."""
 
+ELECTION_TIMEOUT = {"k3s": 5.0, "microk8s": 3.0}
+"""What the distributions' datastores have where nobody set it: embedded etcd, Dqlite."""
+
 RENEWAL_JITTER = 1.04
 """A kubelet renews its Lease up to this factor later than C(timing.HEARTBEAT) says (kubernetes, component-helpers, lease)."""
 
@@ -107,6 +110,8 @@ class Settings:
     keepalive_intvl: float = 75.0
     keepalive_probes: int = 9
     """Probes."""
+    election_timeout: float = 0.0
+    """Of the datastore; 0 for one that does not stop when a node dies."""
     unread: tuple[str, ...] = ()
     """Settings for which a default stands because their value makes no sense, or because nobody looked at their owner."""
 
@@ -218,7 +223,8 @@ def _new_leader(known: Settings) -> tuple[Contribution, ...]:
     """Until somebody takes the lease (client-go, leaderelection.go).
 
     The leader renews every retry period. A candidate looks every 1 to 2.2 of them, counts the lease duration from when it saw
-    the last renewal, and takes the lease at its first look after that.
+    the last renewal, and takes the lease at its first look after that. Where the node led the datastore, too, nobody sees the
+    last renewal before the datastore has a new leader, within two election time-outs (etcd.io, tuning).
     """
     retry = known.retry_period
     # Best: the leader was about to renew. Worst: it just had, and each look of the candidate comes as late as it can.
@@ -226,6 +232,12 @@ def _new_leader(known: Settings) -> tuple[Contribution, ...]:
     return (
         _flag("leader-elect-lease-duration", Cases.always(known.lease_duration), "nobody takes the lease of a dead leader before it ends"),
         _flag("leader-elect-retry-period", looks, "from the last renewal to the death, to the candidate's look and to its next one"),
+        Contribution(
+            "election-timeout",
+            ETCD,
+            Cases(0.0, 0.0, max(0.0, timing.ELECTIONS * known.election_timeout - GAPS * retry)),
+            "the datastore may have lost its leader, too, and then tells nobody of the last renewal before it has a new one",
+        ),
     )
 
 
@@ -371,6 +383,7 @@ class Source(NamedTuple):
 
 
 SOURCES: dict[str, Source] = {
+    "election_timeout": Source(ETCD, "election-timeout", lambda text: _whole(text) / 1000),
     "lease_duration": Source(CONTROLLER_MANAGER, "leader-elect-lease-duration", go_duration.seconds),
     "renew_deadline": Source(CONTROLLER_MANAGER, "leader-elect-renew-deadline", go_duration.seconds),
     "retry_period": Source(CONTROLLER_MANAGER, "leader-elect-retry-period", go_duration.seconds),
@@ -392,7 +405,9 @@ SHIPPED = {("microk8s", CONTROLLER_MANAGER): {"leader-elect-lease-duration": "60
 """Flags that a distribution's own files set; they stand in where nobody looked (canonical/microk8s#2203)."""
 
 
-def from_flags(effective: Mapping[str, Mapping[str, object]], distribution: str, release: str) -> Settings:
+def from_flags(
+    effective: Mapping[str, Mapping[str, object]], distribution: str, release: str, election_timeout: float | None = None
+) -> Settings:
     """Return the settings of a node.
 
     A flag that is not there has the default of its release. C(unread) of the result names what makes no sense, and
@@ -402,16 +417,18 @@ def from_flags(effective: Mapping[str, Mapping[str, object]], distribution: str,
         effective: values by owner and name, as in C(SOURCES); None is for a value that is not set. Other names are ignored.
         distribution: V(k3s) or V(microk8s).
         release: as the distribution names it; where it names none a new one is assumed.
+        election_timeout: of the datastore in seconds, where no flag says it and it is not the distribution's own.
     """
     parsed = parse_release(release)
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"election_timeout": ELECTION_TIMEOUT.get(distribution, 0.0) if election_timeout is None else election_timeout}
     if parsed is not None and parsed < GRACE_PERIOD_CHANGED:
         found["monitor_grace_period"] = GRACE_PERIOD_BEFORE
     unread = []
     for field, source in SOURCES.items():
         values = effective.get(source.owner)
         if values is None:
-            unread.append(source.name)
+            # Of a datastore that has no such flag there is nothing to read.
+            unread += [] if source.owner == ETCD else [source.name]
             values = SHIPPED.get((distribution, source.owner), {})
         value = values.get(source.name)
         if value is not None:

@@ -15,6 +15,7 @@ LEASE_DURATION = 40
 """A kubelet's Lease in seconds, where it does not say (kubelet configuration, nodeLeaseDurationSeconds)."""
 
 API_LABELS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master", "node.kubernetes.io/microk8s-controlplane")
+HOST_LABEL = "kubernetes.io/hostname"
 ETCD_LABEL = "node-role.kubernetes.io/etcd"
 VOTER = "voter"
 LEADERS = ("kube-controller-manager", "kube-scheduler")
@@ -116,6 +117,12 @@ def holder(lease: Mapping[str, Any]) -> str:
     return identity.rpartition("_")[0].lower() or identity.lower()
 
 
+def host_name(node: Mapping[str, Any]) -> str:
+    """Return the name of a node's host, which need not be its own."""
+    labels = node["metadata"].get("labels") or {}
+    return str(labels.get(HOST_LABEL, node["metadata"]["name"])).lower()
+
+
 def has_label(node: Mapping[str, Any], *labels: str) -> bool:
     """Tell whether a node has one of these labels, with whatever value."""
     return any(label in node["metadata"].get("labels", {}) for label in labels)
@@ -175,6 +182,13 @@ def read_nodes(seen: Observation) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def read_leaders(seen: Observation) -> dict[str, str]:
+    """Return the node that leads, by component; a lease knows its host only."""
+    names = {host_name(node): node["metadata"]["name"] for node in seen.nodes}
+    holders = {lease["metadata"]["name"]: holder(lease) for lease in seen.leaders}
+    return {name: names.get(holders[name], holders[name]) for name in LEADERS if holders.get(name)}
 
 
 def _node_reasons(node: Mapping[str, Any], seen: Observation, expected: Expectation) -> list[str]:
@@ -312,6 +326,6 @@ def evaluate(seen: Observation, expected: Expectation) -> dict[str, Any]:
         "servers_to_spare": max(spare, 0),
         "nodes": nodes,
         "members": [dict(vars(member), ready=not _is_down(member.host, seen)) for member in seen.members],
-        "leaders": {lease["metadata"]["name"]: holder(lease) for lease in seen.leaders if lease["metadata"]["name"] in LEADERS},
+        "leaders": read_leaders(seen),
         "endpoints": list(seen.endpoints or ()),
     }

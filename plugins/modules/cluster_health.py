@@ -143,7 +143,7 @@ members:
     role: {description: "V(voter), V(standby) or V(spare) in Dqlite, V(voter) or V(learner) in etcd.", type: str}
     ready: {description: Whether it is up (MicroK8s, whether the API server beside it is ready)., type: bool}
 leaders:
-  description: Who leads, by component of leader election, as its host is called; empty where no API server answered.
+  description: Kubernetes name of the node that leads, by component of leader election; empty where no API server answered.
   returned: success
   type: dict
   sample: {kube-controller-manager: server1, kube-scheduler: server3}

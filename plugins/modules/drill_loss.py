@@ -11,12 +11,12 @@ short_description: Take a node away for a drill, with a dead man's switch that g
 version_added: 0.1.0
 description:
   - Takes a node away, or gives it back. Before it is taken away something is started that gives it back after
-    O(return_after) seconds, whatever becomes of the playbook and its controller.
+    O(return_after) seconds, whatever becomes of the playbook.
   - With O(method=services) its units are stopped, and a timer of systemd starts them again. Runs on the node.
-  - With O(method=isolation) a table of nftables drops all that comes and goes but the connection of the one who runs this,
-    and a timer of systemd deletes the table. Runs on the node.
+  - With O(method=isolation) a table of nftables drops all that comes from other nodes and goes to them, but for the SSH session
+    of the one who runs this, and a timer of systemd deletes the table. The node and its pods go on. Runs on the node.
   - With O(method=command) a command of the operator's does it, and a process on the controller that outlives the playbook
-    runs O(return_command). Runs on the controller (C(delegate_to)).
+    runs O(return_command) until it succeeds. It needs a controller that stays up. Runs on the controller (C(delegate_to)).
 options:
   state:
     description: Whether to take the node away or to give it back.
@@ -38,6 +38,11 @@ options:
     default: 300
   units:
     description: What to stop, with O(method=services).
+    type: list
+    elements: str
+    default: []
+  peers:
+    description: Addresses of other nodes. With O(method=isolation) the interfaces that lead to them are closed.
     type: list
     elements: str
     default: []
@@ -66,6 +71,7 @@ EXAMPLES = r"""
     state: lost
     method: isolation
     node: "{{ preflight_node }}"
+    peers: [10.0.0.2, 10.0.0.3]
     return_after: 300
 
 - name: Take its power by the board's management controller
@@ -83,11 +89,13 @@ RETURN = r"""#"""
 
 import hashlib
 import os
+import re
 import shlex
 import subprocess
 import sys
 import tempfile
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubekeel.ha.plugins.module_utils import node_files, node_module
@@ -96,39 +104,57 @@ from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import Node
 TABLE = "kubekeel_drill"
 TIMER = "kubekeel-drill-return"
 COMMAND_TIMEOUT = 120
-# As long as the file is there the node is owed.
+RETRY_SECONDS = 10
+# As long as the file is there the node is owed. A management controller may be busy at the moment when it is asked.
 WATCHMAN = """
 import os, subprocess, sys, time
-path, seconds, folder, *command = sys.argv[1:]
-until = time.monotonic() + float(seconds)
-while time.monotonic() < until and os.path.exists(path):
+path, seconds, retry, folder, *command = sys.argv[1:]
+until = time.time() + float(seconds)
+while os.path.exists(path):
+    if time.time() >= until:
+        try:
+            if subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, timeout=120).returncode == 0:
+                os.unlink(path)
+                break
+        except (OSError, subprocess.TimeoutExpired):
+            pass
+        until = time.time() + float(retry)
     time.sleep(0.5)
-if os.path.exists(path):
-    subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, check=False)
-    os.unlink(path)
 """
 
 
-def isolation(peer: str) -> str:
-    """Return the table of nftables that lets one peer's SSH through, and the node's own loopback, and nothing else.
+@dataclass(frozen=True)
+class Session:
+    """The SSH session that this module is run by."""
 
-    Its hooks come before those of every other table, so that nobody else has to be touched.
+    peer: str
+    port: int
+
+
+def isolation(session: Session, uplinks: Sequence[str]) -> str:
+    """Return a table of nftables that closes a node's way to others but for one SSH session.
+
+    Its hooks come before those of every other table, so that nobody else has to be touched. The node's own pods are not
+    behind an uplink: their probes go on. Without neighbour discovery there is no IPv6, and so no session.
+
+    Args:
+        session: what stays open.
+        uplinks: interfaces that lead to other nodes.
     """
-    family = "ip6" if ":" in peer else "ip"
+    family = "ip6" if ":" in session.peer else "ip"
+    links = "{ %s }" % ", ".join('"%s"' % name for name in uplinks)
+    neighbours = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert } accept"
     rules = {
-        "input": ['iifname "lo" accept', "%s saddr %s tcp dport 22 accept" % (family, peer)],
-        "output": ['oifname "lo" accept', "%s daddr %s tcp sport 22 accept" % (family, peer)],
-        "forward": [],
+        "input": [neighbours, "%s saddr %s tcp dport %d accept" % (family, session.peer, session.port), "iifname %s drop" % links],
+        "output": [neighbours, "%s daddr %s tcp sport %d accept" % (family, session.peer, session.port), "oifname %s drop" % links],
+        "forward": ["iifname %s drop" % links, "oifname %s drop" % links],
     }
-    chains = [
-        "\n".join(["chain %s {" % hook, "type filter hook %s priority -310; policy drop;" % hook, *lines, "}"])
-        for hook, lines in rules.items()
-    ]
+    chains = ["\n".join(["chain %s {" % hook, "type filter hook %s priority -310;" % hook, *lines, "}"]) for hook, lines in rules.items()]
     return "\n".join(["table inet %s {" % TABLE, *chains, "}", ""])
 
 
-def ssh_peer() -> str:
-    """Return the address that this module is run from by SSH, as the processes above it were told.
+def ssh_session() -> Session:
+    """Return the SSH session that this module is run by, as the processes above it were told.
 
     Raises:
         NodeError: it is not run by SSH.
@@ -144,7 +170,8 @@ def ssh_peer() -> str:
             break
         for variable in variables:
             if variable.startswith(b"SSH_CONNECTION="):
-                return variable.partition(b"=")[2].split()[0].decode("ascii")
+                peer, _peer_port, _address, port = variable.partition(b"=")[2].decode("ascii").split()
+                return Session(peer, int(port))
     raise NodeError("nobody could give this node back: it is not reached by SSH. Use the method 'services' or 'command'")
 
 
@@ -175,8 +202,8 @@ class OnNode:
             NodeError: one of them fails.
         """
         back = self._give_back()
-        # Before anything is started: without the peer nobody can be let through.
-        table = isolation(ssh_peer()) if self.params["method"] == "isolation" else ""
+        # Before anything is started: without a session nobody could be let through.
+        table = self._isolation() if self.params["method"] == "isolation" else ""
         self._stop_timer()
         when = "--on-active=%ds" % self.params["return_after"]
         self._run("systemd-run", "--collect", "--unit", TIMER, when, "--timer-property=AccuracySec=1s", "--", *back)
@@ -184,6 +211,18 @@ class OnNode:
             self._run(back[0], "-f", "-", data=table)
         else:
             self._run(back[0], "stop", *self.params["units"])
+
+    def _isolation(self) -> str:
+        session = ssh_session()
+        uplinks = set()
+        for address in [session.peer, *self.params["peers"]]:
+            _code, route, _error = self.module.run_command(["ip", "-o", "route", "get", address])
+            found = re.search(r"\bdev (\S+)", route)
+            if found and found.group(1) != "lo":
+                uplinks.add(found.group(1))
+        if not uplinks:
+            raise NodeError("no interface leads to any other node")
+        return isolation(session, sorted(uplinks))
 
     def give_back(self) -> None:
         """Give the node back; where the timer did it already only the timer's unit goes.
@@ -227,7 +266,7 @@ class ByCommand:
             os.close(os.open(self.owed, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except FileExistsError as error:
             raise NodeError("%s: another drill of this node is going on, or has not given it back yet" % self.owed) from error
-        command = [sys.executable, "-c", WATCHMAN, self.owed, str(self.params["return_after"]), self.folder]
+        command = [sys.executable, "-c", WATCHMAN, self.owed, str(self.params["return_after"]), str(RETRY_SECONDS), self.folder]
         command += shlex.split(self.params["return_command"])
         # A session of its own: neither Ctrl-C nor the end of the playbook reaches it.
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -278,6 +317,7 @@ def main() -> None:
             "node": {"type": "str", "required": True},
             "return_after": {"type": "int", "default": 300},
             "units": {"type": "list", "elements": "str", "default": []},
+            "peers": {"type": "list", "elements": "str", "default": []},
             "loss_command": {"type": "str"},
             "return_command": {"type": "str"},
             "chdir": {"type": "path"},

@@ -16,6 +16,10 @@ options:
     description: Where the observer writes.
     type: path
     required: true
+  drill:
+    description: Name of the drill. What another one writes is not read.
+    type: str
+    required: true
   wait_for:
     description:
       - V(start) is over when every pod serves and everything that is asked has answered.
@@ -52,6 +56,7 @@ EXAMPLES = r"""
 - name: Wait until the cluster got over the loss
   kubekeel.ha.drill_observation:
     folder: /run/kubekeel/drill
+    drill: 20261121T150000Z-leader_loss
     wait_for: recovery
     lost: [server1]
     timeout: 15
@@ -121,28 +126,23 @@ STALE = 30.0
 """Seconds after which an observer that writes nothing is taken for dead."""
 
 
-def read(folder: str) -> drill_events.Observation | None:
-    """Return what is written until now, None before the first time.
-
-    Raises:
-        NodeError: the observer failed.
-    """
-    text = node_files.read(os.path.join(folder, drill_events.OBSERVATION))
-    seen: drill_events.Observation | None = None if text is None else json.loads(text)
-    if seen and seen["error"]:
-        raise NodeError(seen["error"])
-    return seen
+def read(params: dict[str, Any]) -> drill_events.Observation | None:
+    """Return what is written, whoever wrote it; None before the first time."""
+    text = node_files.read(os.path.join(params["folder"], drill_events.OBSERVATION))
+    return None if text is None else json.loads(text)
 
 
 def missing(params: dict[str, Any], seen: drill_events.Observation, asked: float) -> list[str]:
     """Return what has not happened yet.
 
     Raises:
-        NodeError: the observer is dead.
+        NodeError: the observer failed or is dead.
     """
     if params["wait_for"] == "end":
-        return [] if seen.get("over") else ["the end of the observation"]
-    if asked - seen["ended"] > STALE or seen.get("over"):
+        return [] if seen["over"] or seen["error"] else ["the end of the observation"]
+    if seen["error"]:
+        raise NodeError(seen["error"])
+    if asked - seen["ended"] > STALE or seen["over"]:
         raise NodeError("the observer has stopped: it was killed, or its time is over")
     if params["wait_for"] == "start":
         return drill_events.missing_at_start(seen, params["pods"])
@@ -158,16 +158,19 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         NodeError: the observer failed or is dead.
     """
     params = module.params
-    if params["wait_for"] == "end":
-        node_files.write(os.path.join(params["folder"], drill_events.STOP), "", 0o600)
     until = time.monotonic() + params["timeout"]
     while True:
-        with contextlib.suppress(FileNotFoundError):
-            os.utime(os.path.join(params["folder"], drill_events.LOOKED))
-        seen = read(params["folder"])
-        lacking = missing(params, seen, time.time()) if seen else ["the beginning of the observation"]
+        seen, lacking = read(params), ["the observer to begin"]
+        if seen and seen["drill"] == params["drill"]:
+            if params["wait_for"] == "end":
+                node_files.write(os.path.join(params["folder"], drill_events.STOP), "", 0o600)
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(os.path.join(params["folder"], drill_events.LOOKED))
+            lacking = missing(params, seen, time.time())
+        elif seen and not seen["over"] and time.monotonic() >= until and time.time() - seen["ended"] < STALE:
+            raise NodeError("the drill %s is going on. %s" % (seen["drill"], drill_events.REPLACE))
         if not lacking or time.monotonic() >= until:
-            found = {"observation": seen} if params["wait_for"] == "end" and seen else {}
+            found = {"observation": seen} if params["wait_for"] == "end" else {}
             return {"changed": False, "missing": lacking, **found}
         time.sleep(POLL)
 
@@ -177,6 +180,7 @@ def main() -> None:
     node_module.execute(
         {
             "folder": {"type": "path", "required": True},
+            "drill": {"type": "str", "required": True},
             "wait_for": {"type": "str", "choices": ["start", "loss", "recovery", "end"], "required": True},
             "pods": {"type": "int", "default": 0},
             "lost": {"type": "list", "elements": "str", "default": []},

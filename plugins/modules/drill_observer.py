@@ -27,6 +27,10 @@ options:
     description: What the observer is called in the results.
     type: str
     required: true
+  drill:
+    description: Name of the drill. Whoever reads the observation has to know it.
+    type: str
+    required: true
   duration:
     description: After how many seconds it ends by itself.
     type: int
@@ -83,6 +87,7 @@ EXAMPLES = r"""
   kubekeel.ha.drill_observer:
     folder: /run/kubekeel/drill
     observer: server2
+    drill: 20261121T150000Z-leader_loss
     duration: 600
     patience: 300
     nodes: {server1: 10.0.0.1, server2: 10.0.0.2, server3: 10.0.0.3}
@@ -100,7 +105,6 @@ import fcntl
 import json
 import os
 import time
-import uuid
 from typing import IO, Any, Callable, Mapping, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule
@@ -120,9 +124,11 @@ from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import Node
 Answer = TypeVar("Answer")
 
 POLL = 0.5
+RETRY = 5
 REQUEST_TIMEOUT = 10
 GONE_TIMEOUT = 120
 REPLACE_TIMEOUT = 30
+REMOVE_TIMEOUT = 120
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
 NODES = "/api/v1/nodes"
 
@@ -158,22 +164,22 @@ class Cluster:
                 error = failed
         raise error
 
-    def deploy(self, wanted: drill_workload.Workload) -> str:
-        """Deploy the workload, after what an earlier drill left is gone, and return the address of its Service.
+    def deploy(self, wanted: drill_workload.Workload, replace: bool) -> str:
+        """Deploy the workload, after that of an earlier drill is gone, and return the address of its Service.
 
         Raises:
             NodeError: the namespace is somebody else's, or the API refuses.
         """
         try:
-            self._make_room()
+            self._make_room(replace)
             answers = [self.send("POST", path, body) for path, body in drill_workload.objects(wanted)]
         except kube_api.ApiError as error:
             raise NodeError("the workload of the drill cannot be deployed: %s" % error) from error
         address: str = next(answer["spec"]["clusterIP"] for answer in answers if answer["kind"] == "Service")
         return address
 
-    def _make_room(self) -> None:
-        """Remove what an earlier drill left.
+    def _make_room(self, replace: bool) -> None:
+        """Wait until the workload of an earlier drill is gone, or remove it.
 
         Raises:
             NodeError: the namespace is somebody else's, or does not go.
@@ -187,6 +193,10 @@ class Cluster:
             if not drill_workload.is_ours(namespace):
                 raise NodeError("there is a namespace %s that no drill made; nothing was changed" % drill_workload.NAMESPACE)
             if not namespace["metadata"].get("deletionTimestamp"):
+                if not replace:
+                    raise NodeError(
+                        "another drill is going on: its namespace %s is there. %s" % (drill_workload.NAMESPACE, drill_events.REPLACE)
+                    )
                 self.send("DELETE", drill_workload.NAMESPACE_PATH)
             if time.monotonic() > until:
                 raise NodeError("the namespace %s of an earlier drill does not go" % drill_workload.NAMESPACE)
@@ -195,12 +205,17 @@ class Cluster:
     def remove(self, drill: str) -> None:
         """Remove the workload where it is this drill's; whoever came after it has made room already.
 
-        Raises:
-            kube_api.ApiError: the API refuses.
+        The API may be away just now: try for a while.
         """
-        namespace = self._namespace()
-        if namespace and drill_workload.is_ours(namespace, drill):
-            self.send("DELETE", drill_workload.NAMESPACE_PATH)
+        until = time.monotonic() + REMOVE_TIMEOUT
+        while time.monotonic() < until:
+            try:
+                namespace = self._namespace()
+                if namespace and drill_workload.is_ours(namespace, drill):
+                    self.send("DELETE", drill_workload.NAMESPACE_PATH)
+                return
+            except kube_api.ApiError:
+                time.sleep(RETRY)
 
     def _namespace(self) -> Any:
         try:
@@ -218,10 +233,10 @@ class Observer:
         """Prepare."""
         self.params = module.params
         self.folder = module.params["folder"]
-        self.recorder = drill_probes.Recorder(module.params["observer"], module.params["interval"])
+        self.recorder = drill_probes.Recorder(module.params["observer"], module.params["drill"], module.params["interval"])
         self.cluster = Cluster(module) if module.params["image"] else None
         self.service = ""
-        self.drill = str(uuid.uuid4())
+        self.names: dict[str, str] = {}
         self.stop = time.monotonic() + module.params["duration"]
 
     def run(self) -> None:
@@ -244,9 +259,9 @@ class Observer:
                 time.sleep(POLL)
         finally:
             self.recorder.over.set()
+            self.write()
             if self.cluster:
-                with contextlib.suppress(kube_api.ApiError):
-                    self.cluster.remove(self.drill)
+                self.cluster.remove(self.params["drill"])
 
     def _keep_asking(self, kind: str, name: str, address: str, port: int, ask: Callable[[str, int], str], interval: float) -> None:
         drill_probes.keep_asking(self.recorder, kind, name, lambda: ask(address, port), interval)
@@ -260,17 +275,20 @@ class Observer:
 
     def _watch(self, cluster: Cluster) -> None:
         image, policy = self.params["image"], self.params["image_pull_policy"]
-        wanted = drill_workload.Workload(image, policy, len(self.params["nodes"]), self.drill)
-        self.service = cluster.deploy(wanted)
-        for path, handler in ((LEASES, self._saw_lease), (NODES, self._saw_node), (drill_workload.ENDPOINTS_PATH, self._saw_endpoints)):
+        wanted = drill_workload.Workload(image, policy, len(self.params["nodes"]), self.params["drill"])
+        self.service = cluster.deploy(wanted, self.params["replace"])
+        for path, handler in ((NODES, self._saw_node), (drill_workload.ENDPOINTS_PATH, self._saw_endpoints), (LEASES, self._saw_lease)):
             Watch(cluster.api, cluster.hosts, path, handler, self.recorder.over).start()
 
     def _saw_lease(self, lease: Mapping[str, Any]) -> None:
         name = lease["metadata"]["name"]
-        if name in health.LEADERS:
-            self.recorder.change(self.recorder.seen["leaders"].setdefault(name, []), holder=health.holder(lease))
+        # Without the nodes nobody knows whose host that is. It is renewed soon, and comes again.
+        if name in health.LEADERS and len(self.names) >= len(self.params["nodes"]):
+            holder = health.holder(lease)
+            self.recorder.change(self.recorder.seen["leaders"].setdefault(name, []), holder=self.names.get(holder, holder))
 
     def _saw_node(self, node: Mapping[str, Any]) -> None:
+        self.names[health.host_name(node)] = node["metadata"]["name"]
         series = self.recorder.seen["nodes"].setdefault(node["metadata"]["name"], [])
         self.recorder.change(series, ready=drill_events.ready(node))
 
@@ -314,10 +332,7 @@ def take(lock: IO[str], folder: str, replace: bool) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if time.monotonic() >= until:
-                raise NodeError(
-                    "another drill is being watched from here. Where it was broken off its observer ends by itself, at the latest when its "
-                    "nodes are back; drill_replace=true ends it now"
-                ) from error
+                raise NodeError("another drill is watched from here. " + drill_events.REPLACE) from error
             time.sleep(POLL)
         else:
             return
@@ -355,6 +370,7 @@ def main() -> None:
             "distribution": distribution.OPTION,
             "folder": {"type": "path", "required": True},
             "observer": {"type": "str", "required": True},
+            "drill": {"type": "str", "required": True},
             "duration": {"type": "int", "required": True},
             "patience": {"type": "int", "required": True},
             "nodes": {"type": "dict", "required": True},

@@ -17,13 +17,16 @@ State = dict[str, dict[str, Any]]
 """Values by owner and name, as C(failover.from_flags) takes them."""
 
 
-def before_and_after(results: Sequence[Mapping[str, Any]], distribution: str, release: str) -> dict[str, Any]:
+def before_and_after(
+    results: Sequence[Mapping[str, Any]], distribution: str, release: str, election_timeout: float | None = None
+) -> dict[str, Any]:
     """Return the budget without and with what the remedies change.
 
     Args:
         results: of the modules that change the node, with C(changes) and C(effective), in the order of the run.
         distribution: V(k3s) or V(microk8s).
         release: as the distribution names it.
+        election_timeout: of the datastore in seconds, where it is not the distribution's own.
 
     Returns:
         C(before) and C(after); nothing where no module looked at a setting that counts.
@@ -38,7 +41,10 @@ def before_and_after(results: Sequence[Mapping[str, Any]], distribution: str, re
         "before": _with(found, ((change["name"], change["before"]) for change in reversed(changes))),
         "after": _with(found, ((change["name"], change["after"]) for change in changes)),
     }
-    return {name: failover.budget(failover.from_flags(state, distribution, release)).as_dict() for name, state in states.items()}
+    return {
+        name: failover.budget(failover.from_flags(state, distribution, release, election_timeout)).as_dict()
+        for name, state in states.items()
+    }
 
 
 def _found(results: Sequence[Mapping[str, Any]]) -> State:
@@ -46,7 +52,7 @@ def _found(results: Sequence[Mapping[str, Any]]) -> State:
     state: State = {}
     for result in results:
         for key, value in (result.get("effective") or {}).items():
-            if key in (settings.CONTROLLER_MANAGER, settings.APISERVER):
+            if key in (settings.CONTROLLER_MANAGER, settings.APISERVER, settings.ETCD):
                 state.setdefault(key, {}).update(value)
             elif key in OWNERS:
                 # Of a sysctl there are two values.

@@ -29,6 +29,9 @@ def checks(document: Document, victims: Sequence[str]) -> list[dict[str, Any]]:
     ]
     if victims:
         found.append(_check_losses(document["losses"], victims))
+    if document["scenario"] == "leader_loss":
+        others = ["%s did not lead any more when it was lost" % loss["node"] for loss in document["losses"] if loss["role"] != "leader"]
+        found.append(_check("leader_lost", others, "the leader was lost"))
     flapped = ("%s was %s at %.1f s" % (one["node"], _ready(one["ready"]), one["time"]) for one in document["healthy_not_ready"])
     found.append(_check("healthy_stayed_ready", dict.fromkeys(flapped), "every node that was not lost stayed Ready"))
     if document["scenario"] == "soak":

@@ -86,7 +86,8 @@ def compared(current: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]]) -
     Results of another schema are left out, since nobody knows what they hold.
     """
     same = ("schema", "cluster", "scenario")
-    past = [one for one in earlier if all(one.get(key) == current[key] for key in same) and one["id"] != current["id"]]
+    results = [one for one in earlier if isinstance(one, Mapping)]
+    past = [one for one in results if all(one.get(key) == current[key] for key in same) and one["id"] != current["id"]]
     return [
         {
             "id": one["id"],

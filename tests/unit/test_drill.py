@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -104,7 +105,10 @@ def recovered():
 
 def test_what_has_to_happen_before_and_after_a_loss():
     assert drill_events.missing_at_start(observation(), 3) == []
-    assert drill_events.missing_at_start(observation(connections=[]), 4) == ["1 of 4 pods", "connections to the pods"]
+    assert drill_events.missing_at_start(observation(connections=[]), 4) == [
+        "1 of 4 pods ('kubectl -n kubekeel-drill get pods' tells why)",
+        "connections to the pods",
+    ]
     assert drill_events.missing_before_loss(observation(), ["n2"]) == ["n2 to be lost"]
     assert drill_events.missing_after_loss(observation(), ["n2"], False) == [
         "a new leader of kube-controller-manager",
@@ -141,7 +145,7 @@ def test_objects_of_the_api_are_read():
     assert drill_events.ready({}) == "Unknown"
 
 
-TABLE = """\
+TABLE = b"""\
 ipv4     2 tcp      6 110 SYN_SENT src=10.0.0.2 dst=10.152.183.9 sport=40001 dport=80 [UNREPLIED] \
 src=10.1.1.4 dst=10.0.0.2 sport=8080 dport=40001 mark=0 zone=0 use=2
 ipv4     2 tcp      6 86392 ESTABLISHED src=10.0.0.2 dst=10.152.183.9 sport=40002 dport=80 \
@@ -179,7 +183,7 @@ def pod(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_connection_that_its_peer_resets_is_dropped_and_the_other_one_is_not(monkeypatch):
-    recorder = drill_probes.Recorder("here", 0.1)
+    recorder = drill_probes.Recorder("here", "x", 0.1)
     with pod(monkeypatch) as (accepted, thread):
         watcher = drill_probes.Connections(recorder, {"p1": {"node": "n1", "address": "127.0.0.1"}})
         thread.join()
@@ -208,13 +212,29 @@ def test_a_port_nobody_listens_at_is_down():
     assert drill_probes.answers("127.0.0.1", port) == "ECONNREFUSED"
 
 
-@pytest.mark.parametrize("peer", ["192.0.2.7", "2001:db8::7"])
-def test_the_table_of_an_isolated_node_is_one_that_nft_takes(peer, tmp_path: pathlib.Path):
-    table = drill_loss.isolation(peer)
-    assert table.count("policy drop") == 3
+@pytest.mark.parametrize("session", [drill_loss.Session("192.0.2.7", 22), drill_loss.Session("2001:db8::7", 2222)])
+def test_the_table_of_an_isolated_node_is_one_that_nft_takes(session, tmp_path: pathlib.Path):
+    table = drill_loss.isolation(session, ["eth0", "wg0"])
+    assert table.count('{ "eth0", "wg0" } drop') == 4
     nft = shutil.which("nft") or shutil.which("nft", path="/usr/sbin")
     if not nft:
         pytest.skip("nft is not installed")
     (tmp_path / "table").write_text(table)
     done = subprocess.run([nft, "--check", "--file", tmp_path / "table"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_node_is_owed_until_the_command_that_gives_it_back_succeeds(tmp_path: pathlib.Path):
+    owed, tries = tmp_path / "owed", tmp_path / "tries"
+    owed.touch()
+    busy = f"echo >> {tries}; [ $(wc -l < {tries}) -ge 3 ]"
+    words = [str(owed), "0.2", "0.1", str(tmp_path), "sh", "-c", busy]
+    subprocess.run([sys.executable, "-c", drill_loss.WATCHMAN, *words], check=True, timeout=30)
+    assert tries.read_text().count("\n") == 3
+    assert not owed.exists()
+
+
+def test_a_node_that_is_back_is_not_given_back_again(tmp_path: pathlib.Path):
+    words = [str(tmp_path / "owed"), "0", "0", str(tmp_path), "touch", str(tmp_path / "done")]
+    subprocess.run([sys.executable, "-c", drill_loss.WATCHMAN, *words], check=True, timeout=30)
+    assert not (tmp_path / "done").exists()

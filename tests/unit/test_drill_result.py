@@ -203,6 +203,7 @@ def test_a_leader_loss():
         "done",
         "observers",
         "losses_seen",
+        "leader_lost",
         "healthy_stayed_ready",
         "recovered",
         "requests_end_with_endpoint",
