@@ -107,7 +107,7 @@ class Cluster:
     def drill(self, folder: pathlib.Path, **variables: object) -> tuple[Run, dict[str, Any]]:
         """Run a drill; return what it printed and its result, empty where there is none."""
         before = set(folder.glob("*.json"))
-        run = self.play("drill", options(drill_confirm=self.name, drill_folder=str(folder), **variables))
+        run = self.play("drill", options(**{"drill_confirm": self.name, "drill_folder": str(folder), **variables}))
         results = [json.loads(path.read_text()) for path in set(folder.glob("*.json")) - before]
         return run, results[0] if results else {}
 
