@@ -13,6 +13,7 @@ NAMESPACE = "kubekeel-drill"
 NAME = "drill"
 NAMESPACE_PATH = "/api/v1/namespaces/" + NAMESPACE
 ENDPOINTS_PATH = NAMESPACE_PATH + "/endpoints"
+PODS_PATH = NAMESPACE_PATH + "/pods"
 PORT = 80
 WEB_PORT = 8080
 ECHO_PORT = 9000

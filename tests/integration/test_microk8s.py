@@ -271,7 +271,7 @@ def test_a_drill_that_is_interrupted_gives_its_node_back(
     wait_for("the loss", lambda: cluster.not_ready(server) != [], 40)
     wait_for("the return", lambda: cluster.not_ready(server) == [], lost + back + 45 - time.monotonic())
     assert time.monotonic() > lost + 20
-    wait_for("the workload to go", lambda: workload(cluster) == [], patience + 120)
+    wait_for("the workload to go", lambda: workload(cluster) == [], patience + 180)
     assert cluster.play("audit").says("server may be lost")
 
 
