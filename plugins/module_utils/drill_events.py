@@ -21,12 +21,6 @@ QUIET = 3.0
 """Seconds without a failed request after which the requests count as well again: some hang for a second until they fail."""
 
 
-def ready(node: Mapping[str, Any]) -> str:
-    """Return the status of a node's condition Ready: True, False or Unknown."""
-    conditions = (node.get("status") or {}).get("conditions") or []
-    return next((str(one["status"]) for one in conditions if one["type"] == "Ready"), "Unknown")
-
-
 def ready_pods(endpoints: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Return node and address of each pod that gets requests, by its name."""
     found = {}

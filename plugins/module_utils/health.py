@@ -106,9 +106,14 @@ def _condition(node: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return next((one for one in conditions if one["type"] == name), {})
 
 
+def ready(node: Mapping[str, Any]) -> str:
+    """Return the status of a node's condition Ready: True, False or Unknown."""
+    return str(_condition(node, "Ready").get("status", "Unknown"))
+
+
 def is_ready(node: Mapping[str, Any]) -> bool:
     """Tell whether a node has the condition Ready."""
-    return bool(_condition(node, "Ready").get("status") == "True")
+    return ready(node) == "True"
 
 
 def holder(lease: Mapping[str, Any]) -> str:

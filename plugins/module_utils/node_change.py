@@ -7,13 +7,15 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 from ansible_collections.kubekeel.ha.plugins.module_utils import node_files, settings, systemd
+from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
 from ansible_collections.kubekeel.ha.plugins.module_utils.run_record import RunRecord
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
+    from ansible_collections.kubekeel.ha.plugins.module_utils.args_plan import ArgsPlan
 
 _HIDDEN = r"\b[\w-]*(?:token|secret|password|passwd|(?:access|secret)[-_]key)"
 _SECRET = re.compile(r"(?P<setting>" + _HIDDEN + r"[\"']?\s*[:=]\s*)[^\n]*\S", re.IGNORECASE)
@@ -123,6 +125,31 @@ def apply(module: AnsibleModule, changes: list[FileChange], unit: str) -> None:
         write(changes)
         # Again, for a process that started by itself between the first mark and the last file.
         systemd.mark_changed(module, unit, run_id)
+
+
+def carry_out(module: AnsibleModule, plan: ArgsPlan, unit: str) -> dict[str, Any]:
+    """Do what a plan says, or in check mode only say it, and return the module's result.
+
+    Raises:
+        NodeError: something speaks against it, and nothing was changed; or a file cannot be written.
+    """
+    for warning in plan.warnings:
+        module.warn(warning)
+    if not module.check_mode:
+        if plan.reasons:
+            raise NodeError("; ".join(plan.reasons), reasons=plan.reasons)
+        apply(module, plan.files, unit)
+    return {
+        "changed": bool(plan.files),
+        "changes": [change.as_result() for change in plan.changes],
+        "diff": [change.as_diff() for change in plan.files],
+        "effective": plan.effective,
+        "problems": plan.problems,
+        "reasons": plan.reasons,
+        "findings": plan.findings,
+        "absent": plan.absent,
+        "restart": [unit] if plan.files or systemd.must_restart(module, unit) else [],
+    }
 
 
 def adopt(module: AnsibleModule, unit: str) -> None:

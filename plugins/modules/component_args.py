@@ -131,7 +131,6 @@ from ansible_collections.kubekeel.ha.plugins.module_utils import (
     node_change,
     node_module,
     settings,
-    systemd,
 )
 from ansible_collections.kubekeel.ha.plugins.module_utils.args_plan import ArgsPlan
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
@@ -203,24 +202,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         NodeError: the operator has to know, and nothing was changed.
     """
     found = distribution.find(module, module.params["microk8s_args_dir"])
-    made = plan(module, found)
-    for warning in made.warnings:
-        module.warn(warning)
-    if not module.check_mode:
-        if made.reasons:
-            raise NodeError("; ".join(made.reasons), reasons=made.reasons)
-        node_change.apply(module, made.files, found.unit)
-    return {
-        "changed": bool(made.files),
-        "changes": [change.as_result() for change in made.changes],
-        "diff": [change.as_diff() for change in made.files],
-        "effective": made.effective,
-        "problems": made.problems,
-        "reasons": made.reasons,
-        "findings": made.findings,
-        "absent": made.absent,
-        "restart": [found.unit] if made.files or systemd.must_restart(module, found.unit) else [],
-    }
+    return node_change.carry_out(module, plan(module, found), found.unit)
 
 
 def main() -> None:

@@ -197,7 +197,7 @@ class Cluster:
                     raise NodeError(
                         "another drill is going on: its namespace %s is there. %s" % (drill_workload.NAMESPACE, drill_events.REPLACE)
                     )
-                self.send("DELETE", drill_workload.NAMESPACE_PATH)
+                self._delete()
             if time.monotonic() > until:
                 raise NodeError("the namespace %s of an earlier drill does not go" % drill_workload.NAMESPACE)
             time.sleep(1)
@@ -299,7 +299,7 @@ class Observer:
     def _saw_node(self, node: Mapping[str, Any]) -> None:
         self.names[health.host_name(node)] = node["metadata"]["name"]
         series = self.recorder.seen["nodes"].setdefault(node["metadata"]["name"], [])
-        self.recorder.change(series, ready=drill_events.ready(node))
+        self.recorder.change(series, ready=health.ready(node))
 
     def _saw_endpoints(self, endpoints: Mapping[str, Any]) -> None:
         if endpoints["metadata"]["name"] == drill_workload.NAME:

@@ -115,7 +115,6 @@ from ansible_collections.kubekeel.ha.plugins.module_utils import (
     node_files,
     node_module,
     settings,
-    systemd,
 )
 from ansible_collections.kubekeel.ha.plugins.module_utils.args_plan import ArgsPlan
 from ansible_collections.kubekeel.ha.plugins.module_utils.k3s_config import merge
@@ -312,24 +311,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     wanted = wanted_fields(module.params["settings"])
     side = K3sKubelet(module, found.unit) if found.name == distribution.K3S else MicroK8sKubelet(module)
     kubelet = Kubelet(side, wanted)
-    made = kubelet.plan()
-    for warning in made.warnings:
-        module.warn(warning)
-    if not module.check_mode:
-        if made.reasons:
-            raise NodeError("; ".join(made.reasons), reasons=made.reasons)
-        node_change.apply(module, made.files, found.unit)
-    return {
-        "changed": bool(made.files),
-        "changes": [change.as_result() for change in made.changes],
-        "diff": [change.as_diff() for change in made.files],
-        "effective": kubelet.effective(),
-        "problems": made.problems,
-        "reasons": made.reasons,
-        "findings": made.findings,
-        "absent": made.absent,
-        "restart": [found.unit] if made.files or systemd.must_restart(module, found.unit) else [],
-    }
+    return {**node_change.carry_out(module, kubelet.plan(), found.unit), "effective": kubelet.effective()}
 
 
 def main() -> None:

@@ -141,8 +141,8 @@ def test_objects_of_the_api_are_read():
     }
     assert drill_events.ready_pods(endpoints) == {"p": {"node": "n1", "address": "10.1.0.5"}}
     assert drill_events.ready_pods({}) == {}
-    assert drill_events.ready({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}) == "False"
-    assert drill_events.ready({}) == "Unknown"
+    assert health.ready({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}) == "False"
+    assert health.ready({}) == "Unknown"
 
 
 TABLE = b"""\

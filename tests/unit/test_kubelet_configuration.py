@@ -1,50 +1,28 @@
 """The module kubelet_configuration, on folders of the test's own."""
 
-import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils import basic
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.kubekeel.ha.plugins.module_utils import (
     config_yaml,
     distribution,
     k3s_config,
     kubelet_file,
     microk8s,
-    run_record,
-    systemd,
 )
 from ansible_collections.kubekeel.ha.plugins.module_utils import k3s as k3s_module
 from ansible_collections.kubekeel.ha.plugins.module_utils.distribution import Distribution
 from ansible_collections.kubekeel.ha.plugins.modules import kubelet_configuration, restore
 
-Result = dict[str, Any]
+from .conftest import Result
+
 Set = Callable[..., Result]
 FIELD = "nodeLeaseDurationSeconds"
 HEAD = kubelet_file.HEAD + "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nnodeLeaseDurationSeconds: 4\n"
 FLAGS = "--anonymous-auth=false\n--authentication-token-webhook=true\n--read-only-port=0\n"
-LONG_AGO = 1
-
-
-@pytest.fixture
-def run_module(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    monkeypatch.setattr(systemd, "MARKS", str(tmp_path / "marks"))
-    monkeypatch.setattr(run_record, "RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(systemd, "reload", lambda *_: None)
-    monkeypatch.setattr(systemd, "show", lambda *_: {"LoadState": "loaded", systemd.STARTED: str(LONG_AGO)})
-
-    def run(module: Any, check: bool = False, **arguments: object) -> Result:
-        basic._ANSIBLE_ARGS = None
-        with patch_module_args({**arguments, "_ansible_check_mode": check}), pytest.raises(SystemExit):
-            module.main()
-        result: Result = json.loads(capsys.readouterr().out)
-        return result
-
-    return run
 
 
 # -- MicroK8s ---------------------------------------------------------------------------------------------------------
