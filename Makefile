@@ -21,7 +21,7 @@ export KUBEKEEL_CACHE
 # A collection that is installed elsewhere must not stand in for this checkout.
 unexport ANSIBLE_COLLECTIONS_PATH
 
-.PHONY: help setup lab-requirements lab-up lab-down demo lint test test-clusters test-scenarios bench bench-failover lock
+.PHONY: help setup lab-requirements lab-up lab-down demo lint test $(TESTS) bench bench-failover lock
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -62,12 +62,17 @@ lint: setup ## Run the linters and type checks
 	yamllint --strict .
 	ansible-lint --offline
 
-# Side by side: both wait for clusters most of the time.
-test: lab-requirements ## Run the tests: rules, clusters, Molecule scenarios (about an hour)
-	@$(MAKE) --jobs=2 --output-sync=line test-clusters test-scenarios
+# Two at a time, the longest first: they wait for clusters most of the time.
+TESTS := test-k3s test-microk8s test-scenarios test-rules
 
-test-clusters: lab-requirements
-	pytest
+test: lab-requirements ## Run the tests: rules, clusters, Molecule scenarios (about an hour)
+	@$(MAKE) --jobs=2 --output-sync=line $(TESTS)
+
+test-rules: lab-requirements ## Run the tests that need no cluster
+	pytest tests/unit
+
+test-microk8s test-k3s: lab-requirements
+	pytest tests/integration/$(subst -,_,$@).py
 
 test-scenarios: lab-requirements
 	molecule test --all

@@ -78,6 +78,7 @@ ARGUMENT_FILES = (
 # Path below the snap's folder to its mode.
 SNAP_FILES = {
     "apiserver-proxy": EXECUTABLE,
+    "bin/dqlite": EXECUTABLE,
     "k8s-dqlite": EXECUTABLE,
     "kubelite": EXECUTABLE,
     "kubelite_args.py": READABLE,

@@ -12,15 +12,24 @@ from ansible_collections.kubekeel.ha.plugins.module_utils import go_duration
 from ansible_collections.kubekeel.ha.plugins.plugin_utils import budget
 
 
-def failover_budget(results: Any, distribution: str, release: str = "", election_timeout: str = "") -> dict[str, Any]:
+def failover_budget(servers: Any) -> dict[str, Any]:
     """Return how long the death of a node lasts, before and after what the results change."""
-    if not isinstance(results, list) or not all(isinstance(result, Mapping) for result in results):
-        raise AnsibleFilterError("failover_budget takes a list of results of modules, not %r" % (results,))
+    if not isinstance(servers, Mapping):
+        raise AnsibleFilterError("failover_budget takes servers by name, not %r" % (servers,))
+    return budget.of_servers({name: _server(name, server) for name, server in servers.items()})
+
+
+def _server(name: str, server: Any) -> dict[str, Any]:
+    """Return what is known of a server, as C(budget.of_servers) takes it."""
     try:
-        election = go_duration.seconds(election_timeout) if election_timeout else None
-    except ValueError as error:
-        raise AnsibleFilterError("failover_budget: election_timeout: %s" % error) from error
-    return budget.before_and_after(results, distribution, release, election)
+        results, distribution, timeout = server["results"], server["distribution"], server.get("election_timeout")
+        if not all(isinstance(result, Mapping) for result in results):
+            raise ValueError("results are no dictionaries")
+        election = go_duration.seconds(timeout) if timeout else None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise AnsibleFilterError("failover_budget: %s: %s" % (name, error)) from error
+    release, leads = server.get("release", ""), server.get("leads", True)
+    return {"results": results, "distribution": distribution, "release": release, "leads": leads, "election_timeout": election}
 
 
 class FilterModule:

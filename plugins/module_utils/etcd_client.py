@@ -55,13 +55,22 @@ def members(credentials: Credentials, url: str, timeout: float) -> list[EtcdMemb
         raise EtcdError("%s: %s" % (url, error)) from error
 
 
-def why_down(credentials: Credentials, url: str, timeout: float) -> str:
-    """Return why a member is not up, an empty text where it is and knows a leader."""
+@dataclass(frozen=True)
+class Status:
+    """How a member is."""
+
+    problem: str
+    """Why it is not up, an empty text where it is and knows a leader."""
+    leads: bool = False
+
+
+def status(credentials: Credentials, url: str, timeout: float) -> Status:
+    """Ask a member how it is."""
     try:
-        leader = etcd_messages.leader(_call(credentials, url, etcd_messages.STATUS, timeout))
+        member, leader = etcd_messages.leader(_call(credentials, url, etcd_messages.STATUS, timeout))
     except (EtcdError, ValueError) as error:
-        return str(error)
-    return "" if leader else "it knows no leader"
+        return Status(str(error))
+    return Status("", leads=member == leader) if leader else Status("it knows no leader")
 
 
 def _call(credentials: Credentials, url: str, path: str, timeout: float) -> bytes:

@@ -156,10 +156,16 @@ def _texts(parts: Iterable[Field], field: int) -> tuple[str, ...]:
     return tuple(part.decode("utf-8", "replace") for number, part in parts if number == field and isinstance(part, bytes))
 
 
-def leader(response: bytes) -> int:
-    """Return the leader's id of a StatusResponse, 0 where the member knows none.
+def leader(response: bytes) -> tuple[int, int]:
+    """Return the ids of the member that answers with a StatusResponse, and of its leader, 0 where it knows none.
 
     Raises:
         ValueError: these bytes are none.
     """
-    return next((value for number, value in fields(response) if number == 4 and isinstance(value, int)), 0)
+    parts = list(fields(response))
+    header = next((value for number, value in parts if number == 1 and isinstance(value, bytes)), b"")
+    return _number(fields(header), 2), _number(parts, 4)
+
+
+def _number(parts: Iterable[Field], field: int) -> int:
+    return next((part for number, part in parts if number == field and isinstance(part, int)), 0)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Mapping, NamedTuple
+from typing import Any, Callable, Mapping, NamedTuple, Tuple
 
 from ansible_collections.kubekeel.ha.plugins.module_utils import go_duration, timing
 from ansible_collections.kubekeel.ha.plugins.module_utils.release import Release, parse_release
@@ -90,8 +90,7 @@ MOST = 0.75
 class Settings:
     """What decides how long it takes, in seconds where nothing else is said; defaults are those of Kubernetes 1.32 and the kernel.
 
-    C(renew_deadline) and C(not_ready_toleration) have no part in the death of a node: they count for a leader that lives but
-    cannot write, and for a kubelet that lives but is not well.
+    C(not_ready_toleration) has no part in the death of a node: it counts for a kubelet that lives but is not well.
     """
 
     lease_duration: float = 15.0
@@ -141,12 +140,17 @@ class Step:
         return _total(self.because)
 
 
+Losses = Mapping[str, Tuple[Step, ...]]
+"""The steps of C(LEADER) and of C(OTHER), in the order in which Kubernetes takes them."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """How long everything takes."""
 
-    losses: Mapping[str, tuple[Step, ...]]
-    """The steps of C(LEADER) and of C(OTHER), in the order in which Kubernetes takes them."""
+    losses: Losses
+    without_election: Losses
+    """The same for a node that does not lead the datastore."""
     unread: tuple[str, ...]
 
     def step(self, loss: str, name: str) -> Step:
@@ -174,16 +178,24 @@ class Budget:
         return tuple(found)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it for a report: steps by name for each loss, C(slowest), C(largest) and C(unread)."""
+        """Return it for a report: steps by name for each loss, the same C(without_election), C(slowest), C(largest) and C(unread)."""
 
         def shown(part: Contribution) -> dict[str, Any]:
             return {"setting": part.setting, "owner": part.owner, "why": part.why, **part.seconds._asdict()}
 
-        losses = {
-            loss: {step.name: {**step.seconds._asdict(), "because": [shown(part) for part in step.because]} for step in steps}
-            for loss, steps in self.losses.items()
+        def by_name(losses: Losses) -> dict[str, Any]:
+            return {
+                loss: {step.name: {**step.seconds._asdict(), "because": [shown(part) for part in step.because]} for step in steps}
+                for loss, steps in losses.items()
+            }
+
+        return {
+            **by_name(self.losses),
+            "without_election": by_name(self.without_election),
+            "slowest": self.slowest,
+            "largest": [shown(part) for part in self.largest],
+            "unread": list(self.unread),
         }
-        return {**losses, "slowest": self.slowest, "largest": [shown(part) for part in self.largest], "unread": list(self.unread)}
 
 
 def retries2_seconds(retries: int) -> float:
@@ -201,14 +213,15 @@ def budget(settings: Settings) -> Budget:
 
     Sources: kubernetes client-go, leaderelection.go; kubernetes, node_lifecycle_controller.go; kernel, ip-sysctl.
     """
+    return Budget(_losses(settings), _losses(replace(settings, election_timeout=0.0)), settings.unread)
+
+
+def _losses(settings: Settings) -> Losses:
     connections = (_unacknowledged_dropped(settings), _idle_dropped(settings))
-    return Budget(
-        {
-            LEADER: (Step("new_leader", _new_leader(settings)), *_node(settings, _leader_down(settings)), *connections),
-            OTHER: (*_node(settings, _other_down(settings)), *connections),
-        },
-        settings.unread,
-    )
+    return {
+        LEADER: (Step("new_leader", _new_leader(settings)), *_node(settings, _leader_down(settings)), *connections),
+        OTHER: (*_node(settings, _other_down(settings)), *connections),
+    }
 
 
 def _total(because: tuple[Contribution, ...]) -> Cases:
@@ -235,7 +248,7 @@ def _new_leader(known: Settings) -> tuple[Contribution, ...]:
         Contribution(
             "election-timeout",
             ETCD,
-            Cases(0.0, 0.0, max(0.0, timing.ELECTIONS * known.election_timeout - GAPS * retry)),
+            Cases(0.0, 0.0, timing.ELECTIONS * known.election_timeout),
             "the datastore may have lost its leader, too, and then tells nobody of the last renewal before it has a new one",
         ),
     )
@@ -288,7 +301,12 @@ def _other_down(known: Settings) -> tuple[Contribution, ...]:
     monitored = _monitored(known, Cases(0.0, 0.5, 1.0))
     # No node is down before it died, whatever the settings.
     early = Cases(*(-min(part * heartbeat, found) for part, found in zip((RENEWAL_JITTER, 0.5, 0.0), _total(monitored))))
-    return (Contribution("nodeLeaseDurationSeconds", KUBELET, early, "the last heartbeat was before the death"), *monitored)
+    lives = (Contribution("nodeLeaseDurationSeconds", KUBELET, early, "the last heartbeat was before the death"), *monitored)
+    if known.renew_deadline >= timing.ELECTIONS * known.election_timeout + known.retry_period:
+        return lives
+    late = max(0.0, _total(_leader_down(known)).worst - _total(lives).worst)
+    why = "the leader lives but cannot renew while the datastore elects, and ends at its renew deadline"
+    return (*lives, Contribution("election-timeout", ETCD, Cases(0.0, 0.0, late), why))
 
 
 def _node(known: Settings, down: tuple[Contribution, ...]) -> tuple[Step, ...]:

@@ -37,6 +37,7 @@ HEARTBEATS = 2
 ELECTIONS = 2
 """Election time-outs after which a datastore elects at the latest: each member waits for one to two of them, at random."""
 
+
 ETCD_HEARTBEATS = 5
 """Heartbeats that etcd wants to fit into its election time-out."""
 
@@ -71,10 +72,10 @@ RULES = (
         "kubernetes client-go, leaderelection.go",
     ),
     Rule(
-        ("renew_deadline", "election_timeout"),
-        lambda d: d["renew_deadline"] >= ELECTIONS * d["election_timeout"],
-        "etcd and Dqlite elect a new leader within two election time-outs; a component whose renew deadline is shorter exits because of it",
-        "etcd.io, Tuning; etcd-io/raft raft.go; canonical/raft#197",
+        ("renew_deadline", "election_timeout", "retry_period"),
+        lambda d: d["renew_deadline"] >= ELECTIONS * d["election_timeout"] + d["retry_period"],
+        "etcd and Dqlite elect a new leader within two election time-outs; a component that has no time left then for one more try exits",
+        "etcd.io, Tuning; etcd-io/raft raft.go; canonical/raft#197; kubernetes client-go, leaderelection.go",
     ),
     Rule(
         ("election_timeout", "etcd_heartbeat_interval"),

@@ -66,6 +66,10 @@ options:
         one server, or one with a server in O(ignore_nodes), can be as well.
     type: bool
     default: true
+  datastore_leader:
+    description: Whether to find out who leads the datastore. On MicroK8s that takes one more command, C(dqlite) of the snap.
+    type: bool
+    default: false
 extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.reads, kubekeel.ha.distribution]
 """
 
@@ -147,6 +151,11 @@ leaders:
   returned: success
   type: dict
   sample: {kube-controller-manager: server1, kube-scheduler: server3}
+datastore_leader:
+  description: Address of the member that leads the datastore; empty where nobody can tell, or O(datastore_leader=false).
+  returned: success
+  type: str
+  sample: 10.0.0.11
 endpoints:
   description: Addresses in the endpoints of the Service kubernetes, with ports (K3s).
   returned: success
@@ -158,10 +167,11 @@ cluster_id:
   type: str
 """
 
+import os
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable
+from typing import Any, Callable, TypeVar
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
@@ -179,12 +189,17 @@ from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import Node
 
 REQUEST_TIMEOUT = 4
 STATUS_TIMEOUT = 60
+LEADER_TIMEOUT = 10
 POLL = 1.0
+DQLITE = "/snap/microk8s/current/bin/dqlite"
+BACKEND = "/var/snap/microk8s/current/var/kubernetes/backend"
 NODES = "/api/v1/nodes"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 LEADERS = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
 IDENTITY = "/api/v1/namespaces/kube-system"
 ENDPOINTS = "/api/v1/namespaces/default/endpoints/kubernetes"
+
+T = TypeVar("T")
 
 
 class Looker:
@@ -199,6 +214,7 @@ class Looker:
         self.module = module
         found = distribution.find(module)
         self.etcd: etcd_client.Credentials | None = None
+        self._leads = ""
         self.is_k3s = found.name == distribution.K3S
         if self.is_k3s:
             node = k3s.K3sNode(module, found.unit)
@@ -222,6 +238,10 @@ class Looker:
         """
         return self._observe_k3s() if self.is_k3s else self._observe_microk8s()
 
+    def datastore_leader(self) -> str:
+        """Return the address of the member that leads the datastore, an empty text where nobody can tell."""
+        return self._leads if self.is_k3s else dqlite_leader()
+
     def _observe_microk8s(self) -> tuple[health.Observation, str]:
         members = microk8s_members(self.module)
         hosts = [member.host for member in members]
@@ -240,14 +260,16 @@ class Looker:
                 host = urlsplit(url).hostname or url
                 members.append(health.Member(host, "learner" if member.is_learner else health.VOTER))
                 urls[host] = url
-        down = at_once(list(urls), lambda host: self._ask_etcd(urls[host]))
+        asked = at_once(list(urls), lambda host: self._ask_etcd(urls[host]))
+        down = {host: status.problem for host, status in asked.items()}
+        self._leads = next((host for host, status in asked.items() if status.leads), "")
         seen = health.Observation(members, {}, now=time.time(), down=down, external=not self.etcd)
         identity = self._read_api(seen, [self.api.host, *urls])
         seen.readyz = at_once(health.api_hosts(seen.nodes), self._ask_readyz)
         return seen, identity
 
-    def _ask_etcd(self, url: str) -> str:
-        return etcd_client.why_down(self.etcd, url, REQUEST_TIMEOUT) if self.etcd else ""
+    def _ask_etcd(self, url: str) -> etcd_client.Status:
+        return etcd_client.status(self.etcd, url, REQUEST_TIMEOUT) if self.etcd else etcd_client.Status("")
 
     def _ask_readyz(self, host: str) -> str:
         """Return why the API server of a host is not ready, an empty text where it is."""
@@ -277,7 +299,7 @@ class Looker:
         return ""
 
 
-def at_once(hosts: list[str], ask: Callable[[str], str]) -> dict[str, str]:
+def at_once(hosts: list[str], ask: Callable[[str], T]) -> dict[str, T]:
     """Return the answer for each host, all asked at the same time."""
     with ThreadPoolExecutor(max_workers=max(len(hosts), 1)) as pool:
         return dict(zip(hosts, pool.map(ask, hosts)))
@@ -303,6 +325,18 @@ def microk8s_members(module: AnsibleModule) -> list[health.Member]:
         lines = (done.stderr.decode("utf-8", "replace") + text).strip().splitlines() or ["nothing"]
         raise NodeError("'microk8s status' lists no members of the datastore: it has no leader, or does not run. It says: %s" % lines[0])
     return members
+
+
+def dqlite_leader() -> str:
+    """Return the address of the member that leads Dqlite, an empty text where Dqlite does not tell."""
+    files = {name: os.path.join(BACKEND, name) for name in ("cluster.yaml", "cluster.crt", "cluster.key")}
+    command = [DQLITE, "-s", "file://" + files["cluster.yaml"], "-c", files["cluster.crt"], "-k", files["cluster.key"], "k8s", ".leader"]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=LEADER_TIMEOUT, stdin=subprocess.DEVNULL, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    address = done.stdout.decode("utf-8", "replace").strip()
+    return "" if done.returncode or not address else addresses.split(address)[0]
 
 
 def wait(module: AnsibleModule, looker: Looker, expected: health.Expectation) -> dict[str, Any]:
@@ -351,8 +385,10 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     expected = health.Expectation(
         params["expected_servers"], params["expected_agents"], renewed_after, params["ignore_nodes"], params["losing"]
     )
-    answer = wait(module, Looker(module), expected)
-    return {"changed": False, "msg": "; ".join(answer["reasons"]), **answer}
+    looker = Looker(module)
+    answer = wait(module, looker, expected)
+    leader = looker.datastore_leader() if params["datastore_leader"] else ""
+    return {"changed": False, "msg": "; ".join(answer["reasons"]), "datastore_leader": leader, **answer}
 
 
 def main() -> None:
@@ -369,6 +405,7 @@ def main() -> None:
             "timeout": {"type": "int", "default": 0},
             "stable": {"type": "int", "default": 0},
             "spare": {"type": "bool", "default": True},
+            "datastore_leader": {"type": "bool", "default": False},
         },
         run,
     )

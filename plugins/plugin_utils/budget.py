@@ -1,4 +1,4 @@
-"""From the results of the remedies of one node to what the death of a node costs, before and after them. Pure."""
+"""From the results of the remedies to what the death of a node costs, before and after them. Pure."""
 
 # Copyright (c) 2026 the kubekeel authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.kubekeel.ha.plugins.module_utils import failover, settings
@@ -17,33 +18,56 @@ State = dict[str, dict[str, Any]]
 """Values by owner and name, as C(failover.from_flags) takes them."""
 
 
-def before_and_after(
-    results: Sequence[Mapping[str, Any]], distribution: str, release: str, election_timeout: float | None = None
-) -> dict[str, Any]:
-    """Return the budget without and with what the remedies change.
+def of_servers(servers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the budgets of a cluster's servers without and with what the remedies change.
 
     Args:
-        results: of the modules that change the node, with C(changes) and C(effective), in the order of the run.
-        distribution: V(k3s) or V(microk8s).
-        release: as the distribution names it.
-        election_timeout: of the datastore in seconds, where it is not the distribution's own.
+        servers: by name. C(results) of the modules that change the node, with C(changes) and C(effective), in the order of
+            the run; C(distribution), V(k3s) or V(microk8s); C(release), as the distribution names it; C(leads), whether a
+            controller-manager runs there; C(election_timeout) of the datastore in seconds, None for the distribution's own.
 
     Returns:
-        C(before) and C(after); nothing where no module looked at a setting that counts.
+        C(before) and C(after), each with C(servers), the budget of each that can lead, and the name of the C(slowest).
+        Nothing where no module looked at a setting that counts.
     """
+    states = {name: before_and_after(server["results"]) for name, server in servers.items()}
+    return {
+        moment: found
+        for moment in ("before", "after")
+        if (found := _budgets({name: state[moment] for name, state in states.items() if state}, servers))
+    }
+
+
+def _budgets(states: Mapping[str, State], servers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the budgets of the servers that can lead, and the slowest of them."""
+    known = {
+        name: failover.from_flags(state, *(servers[name][key] for key in ("distribution", "release", "election_timeout")))
+        for name, state in states.items()
+    }
+    # A server without a member of its own depends on the others' all the same.
+    elections = [known[name].election_timeout for name, state in states.items() if settings.ETCD in state]
+    if elections:
+        known = {name: replace(each, election_timeout=max(elections)) for name, each in known.items()}
+    budgets = {name: failover.budget(each) for name, each in known.items() if servers[name]["leads"]}
+    if not budgets:
+        return {}
+    return {
+        "servers": {name: each.as_dict() for name, each in budgets.items()},
+        "slowest": max(budgets, key=lambda name: budgets[name].step(budgets[name].slowest, "endpoint_gone").seconds.worst),
+    }
+
+
+def before_and_after(results: Sequence[Mapping[str, Any]]) -> dict[str, State]:
+    """Return the settings of a node, C(before) and C(after) what the remedies change; nothing where none of them counts."""
     found = _found(results)
     if not found:
         return {}
     changes = [change for result in results for change in result.get("changes") or () if _counts(change)]
     # In check mode no result shows what another one would change, so both states are made of the changes. Where there are
     # two of one setting, the first knows what was there, and the last what is left.
-    states = {
+    return {
         "before": _with(found, ((change["name"], change["before"]) for change in reversed(changes))),
         "after": _with(found, ((change["name"], change["after"]) for change in changes)),
-    }
-    return {
-        name: failover.budget(failover.from_flags(state, distribution, release, election_timeout)).as_dict()
-        for name, state in states.items()
     }
 
 
@@ -52,6 +76,8 @@ def _found(results: Sequence[Mapping[str, Any]]) -> State:
     state: State = {}
     for result in results:
         for key, value in (result.get("effective") or {}).items():
+            if key in (result.get("absent") or ()):
+                continue
             if key in (settings.CONTROLLER_MANAGER, settings.APISERVER, settings.ETCD):
                 state.setdefault(key, {}).update(value)
             elif key in OWNERS:

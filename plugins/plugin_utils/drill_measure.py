@@ -39,8 +39,16 @@ def suffered(request: Request, loss: Loss) -> bool:
     return request.ended >= loss.time - loss.uncertainty and request.began < loss.until
 
 
-def measured(everyone: Sequence[Seen], number: int, budget: Budget) -> dict[str, Any]:
-    """Return what one loss led to: as each observer saw it, and of each measure the slowest."""
+def measured(everyone: Sequence[Seen], number: int, budget: Budget, led_datastore: bool | None = None) -> dict[str, Any]:
+    """Return what one loss led to: as each observer saw it, and of each measure the slowest.
+
+    Args:
+        everyone: what the observers saw.
+        number: of the loss.
+        budget: what was computed.
+        led_datastore: whether the lost node led the datastore, None where nobody knows: then it is reckoned with.
+    """
+    computed: Budget = budget.get("without_election", budget) if led_datastore is False else budget
     views = [_view(seen, seen.losses[number]) for seen in everyone if seen.losses[number].seen]
     components = sorted({component for view in views for component in view["new_leader"]})
     failing = [view for view in views if view["failed"]]
@@ -48,6 +56,7 @@ def measured(everyone: Sequence[Seen], number: int, budget: Budget) -> dict[str,
     found: dict[str, Any] = {
         "node": everyone[0].losses[number].node,
         "role": role,
+        "led_datastore": led_datastore,
         "after_first": rounded(everyone[0].losses[number].time),
         "uncertainty": max(view["uncertainty"] for view in views),
         "new_leader": {name: latest(view["new_leader"][name] for view in views if name in view["new_leader"]) for name in components},
@@ -66,7 +75,7 @@ def measured(everyone: Sequence[Seen], number: int, budget: Budget) -> dict[str,
     }
     times = found | {"new_leader": latest(found["new_leader"].values())}
     found["steps"] = [
-        _beside(name, times.get(name), budget, "leader" if name == "new_leader" else role)
+        _beside(name, times.get(name), computed, "leader" if name == "new_leader" else role)
         for name in STEPS
         if name != "new_leader" or components
     ]

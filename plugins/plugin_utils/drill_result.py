@@ -32,14 +32,17 @@ def result(meta: Mapping[str, Any], observations: Sequence[Mapping[str, Any]], b
     """Return the result of a drill, see roles/drill/files/drill.schema.json.
 
     Args:
-        meta: what was done, by the names of C(META), and C(budget_seconds).
+        meta: what was done, by the names of C(META), C(budget_seconds), and C(led_datastore), whether a node led the datastore
+            when it was lost, for each of which that is known.
         observations: what each observer returned.
         budget: what was computed from the settings, where something was.
     """
     victims = [] if meta["scenario"] in WITHOUT_LOSS else list(meta["victims"])
     computed = budget or {}
     everyone = drill_seen.read(observations, victims)
-    losses = [measured(everyone, number, computed) for number in range(len(everyone[0].losses) if everyone else 0)]
+    led = meta.get("led_datastore", {})
+    lost = [loss.node for loss in everyone[0].losses] if everyone else []
+    losses = [measured(everyone, number, computed, led.get(node)) for number, node in enumerate(lost)]
     # The picture is drawn with the eyes of one observer: one that saw the nodes, and most of the losses.
     main = max(everyone, key=lambda seen: (bool(seen.nodes), sum(loss.seen for loss in seen.losses)), default=NOBODY)
     # Single steps vary by as much as a candidate's look at the lease; what they add up to is the promise.

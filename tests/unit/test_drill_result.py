@@ -242,6 +242,15 @@ def test_measured_stands_beside_computed():
     assert leader_loss(None)["computed_close"] is None
 
 
+@pytest.mark.parametrize(("led", "worst"), [(True, 41.0), (None, 41.0), (False, 35.0)])
+def test_who_did_not_lead_the_datastore_is_measured_without_its_election(led, worst):
+    without = {"leader": BUDGET["leader"] | {"endpoint_gone": {"best": 25.0, "typical": 31.5, "worst": 35.0}}}
+    known = {} if led is None else {"led_datastore": {"server1": led}}
+    (loss,) = checked(meta(**known), [lose(healthy(), "server1", 20.0)], BUDGET | {"without_election": without})["losses"]
+    assert loss["led_datastore"] is led
+    assert {step["name"]: step for step in loss["steps"]}["endpoint_gone"]["worst"] == worst
+
+
 def test_connections():
     sending, idle, elsewhere = leader_loss()["connections"]
     assert (sending["measured"], sending["error"], sending["worst"], sending["within"], sending["close"]) == (

@@ -2,6 +2,7 @@
 
 import pytest
 from ansible_collections.kubekeel.ha.plugins.module_utils.health import Expectation, Member, Observation, epoch, evaluate, members_of_status
+from ansible_collections.kubekeel.ha.plugins.modules import cluster_health
 
 NOW = epoch("2026-11-21T03:00:00.000000Z")
 STATUS = """microk8s:
@@ -205,3 +206,25 @@ def test_a_node_that_is_known_to_be_down_is_no_reason():
     agent_down = seen(nodes=[a_node(1), a_node(2), a_node(3), a_node(4, "Unknown")])
     assert not evaluate(agent_down, Expectation())["safe_to_disrupt"]
     assert evaluate(agent_down, Expectation(ignore=["n4"]))["safe_to_disrupt"]
+
+
+@pytest.mark.parametrize(
+    ("script", "leader"),
+    [
+        ('[ "$*" = "-s file://{0}/cluster.yaml -c {0}/cluster.crt -k {0}/cluster.key k8s .leader" ] && echo 10.0.0.2:19001', "10.0.0.2"),
+        ("echo '[fd00::2]:19001'", "fd00::2"),
+        ("echo 10.0.0.2:19001; exit 1", ""),
+        ("true", ""),
+        ("exec sleep 60", ""),
+        (None, ""),
+    ],
+)
+def test_who_leads_dqlite_as_far_as_it_tells(tmp_path, monkeypatch, script, leader):
+    tool = tmp_path / "dqlite"
+    if script is not None:
+        tool.write_text("#!/bin/sh\n" + script.format(tmp_path) + "\n")
+        tool.chmod(0o755)
+    monkeypatch.setattr(cluster_health, "DQLITE", str(tool))
+    monkeypatch.setattr(cluster_health, "BACKEND", str(tmp_path))
+    monkeypatch.setattr(cluster_health, "LEADER_TIMEOUT", 0.5 if script and "sleep" in script else 10)
+    assert cluster_health.dqlite_leader() == leader

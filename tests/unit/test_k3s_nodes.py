@@ -280,8 +280,10 @@ def test_members_of_etcd():
         EtcdMember("server1-0a1b2c3d", ("https://10.0.0.1:2379",), ("https://10.0.0.1:2380",), False),
         EtcdMember("", (), ("https://10.0.0.2:2380",), True),
     ]
-    assert etcd_messages.leader(field(1, b"") + field(3, 20480) + field(4, 2**63)) == 2**63
-    assert etcd_messages.leader(field(1, b"")) == 0
+    header = field(1, field(1, 5) + field(2, 2**63) + field(3, 77))
+    assert etcd_messages.leader(header + field(3, 20480) + field(4, 2**63)) == (2**63, 2**63)
+    assert etcd_messages.leader(header + field(4, 7)) == (2**63, 7)
+    assert etcd_messages.leader(field(1, b"")) == (0, 0)
     assert etcd_messages.message(b"\0" + struct.pack("!I", 3) + b"abcd") == b"abc"
 
 
