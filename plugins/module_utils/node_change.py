@@ -73,14 +73,16 @@ def hide_secrets(text: str) -> str:
     return _SECRET.sub(r"\g<setting>********", text)
 
 
-def keep(run_id: str | None, changes: list[FileChange], unit: str | None = None, sysctls: Mapping[str, str] | None = None) -> None:
+def keep(
+    run_id: str | None, changes: list[FileChange], unit: str | None = None, sysctls: Mapping[str, tuple[str, str]] | None = None
+) -> None:
     """Keep what is there under a run, before it changes; without a run keep nothing.
 
     Args:
         run_id: the run.
         changes: the files.
         unit: the unit that reads them, where one does.
-        sysctls: sysctls that are about to change, with the values that they have.
+        sysctls: sysctls that are about to change, with the values that they have and get.
 
     Raises:
         NodeError: the record cannot be written.
@@ -89,9 +91,11 @@ def keep(run_id: str | None, changes: list[FileChange], unit: str | None = None,
         return
     record = RunRecord(run_id)
     for change in changes:
-        record.keep_file(change.path, change.before)
-    for name, value in (sysctls or {}).items():
-        record.keep_sysctl(name, value)
+        for folder in node_files.missing_folders(change.path):
+            record.keep_folder(folder)
+        record.keep_file(change.path, change.before, change.after)
+    for name, (before, after) in (sysctls or {}).items():
+        record.keep_sysctl(name, before, after)
     if unit:
         record.add_unit(unit)
 

@@ -4,6 +4,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -88,6 +89,41 @@ def remove(path: str) -> None:
         return
     except OSError as error:
         raise NodeError("%s cannot be removed: %s" % (path, error.strerror)) from error
+
+
+def mode(path: str) -> int:
+    """Return the permissions of a file.
+
+    Raises:
+        NodeError: it is not there, or cannot be read.
+    """
+    try:
+        return stat.S_IMODE(os.lstat(path).st_mode)
+    except OSError as error:
+        raise NodeError("%s cannot be read: %s" % (path, error.strerror)) from error
+
+
+def missing_folders(path: str) -> list[str]:
+    """Return the folders on the way to a file that are not there, outermost first."""
+    found: list[str] = []
+    folder = os.path.dirname(path)
+    while folder and not os.path.isdir(folder):
+        found.insert(0, folder)
+        folder = os.path.dirname(folder)
+    return found
+
+
+def remove_empty_folder(path: str) -> None:
+    """Remove a folder, where it is there and nothing is in it.
+
+    Raises:
+        NodeError: it cannot be removed.
+    """
+    try:
+        os.rmdir(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+            raise NodeError("%s cannot be removed: %s" % (path, error.strerror)) from error
 
 
 def make_folder(path: str, mode: int) -> None:

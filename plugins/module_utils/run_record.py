@@ -8,15 +8,20 @@ An entry is written before its change is made. A run that broke off can so be ta
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
-from typing import Any, Iterable
+import shutil
+import time
+from typing import Any, Iterable, Mapping
 
 from ansible_collections.kubekeel.ha.plugins.module_utils import node_files
 
 RUNS = "/var/lib/kubekeel/runs"
+BEGUN, DONE, RESTORED = "begun", "done", "restored"
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_RECORD = "record.json"
 
 
 class RunRecord:
@@ -30,11 +35,12 @@ class RunRecord:
         """
         if not _RUN_ID.fullmatch(run_id):
             raise node_files.NodeError("run_id %r: letters, digits, '.', '_' and '-' are allowed" % run_id)
+        self.run_id = run_id
         self.folder = os.path.join(runs or RUNS, run_id)
-        self._path = os.path.join(self.folder, "record.json")
+        self._path = os.path.join(self.folder, _RECORD)
         text = node_files.read(self._path)
         self.known = text is not None
-        self._data: dict[str, Any] = {"run_id": run_id, "units": [], "entries": [], "adopted": []}
+        self._data: dict[str, Any] = {"run_id": run_id, "state": BEGUN, "units": [], "entries": [], "adopted": []}
         if text is not None:
             try:
                 self._data.update(**json.loads(text))
@@ -51,21 +57,54 @@ class RunRecord:
         """The units that read what was changed."""
         return list(self._data["units"])
 
-    def keep_file(self, path: str, text: str | None) -> None:
-        """Keep a file's text (None: there was none) before it is changed for the first time in this run."""
-        if any(entry["kind"] == "file" and entry["path"] == path for entry in self.entries):
-            return
-        kept = None
-        if text is not None:
-            kept = "%d-%s" % (len(self.entries), os.path.basename(path))
-            self._make_folder()
-            node_files.write(os.path.join(self.folder, kept), text, mode=0o600)
-        self._add({"kind": "file", "path": path, "kept": kept})
+    @property
+    def state(self) -> str:
+        """C(BEGUN), C(DONE) where the node was seen to be well with the change, or C(RESTORED) where it was taken back."""
+        return str(self._data["state"])
 
-    def keep_sysctl(self, name: str, value: str) -> None:
+    @property
+    def about(self) -> dict[str, str]:
+        """When the run began here, and what else was said of it."""
+        return dict(self._data.get("about", {}))
+
+    def describe(self, about: Mapping[str, str]) -> None:
+        """Note what the run is, with the time, before it changes anything. A run that goes on keeps its first time."""
+        began = self.about.get("began") or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._data["about"] = dict(about, began=began)
+        self._save()
+
+    def conclude(self, state: str) -> None:
+        """Note how the run ended on this node."""
+        self._data["state"] = state
+        self._save()
+
+    def keep_file(self, path: str, before: str | None, after: str | None) -> None:
+        """Keep a file's text (None: there was none) before it is changed for the first time in this run."""
+        entry = self._entry("file", path)
+        if entry is None:
+            kept, mode = None, None
+            if before is not None:
+                kept = "%d-%s" % (len(self._data["entries"]), os.path.basename(path))
+                mode = node_files.mode(path)
+                self._make_folder()
+                node_files.write(os.path.join(self.folder, kept), before, mode=0o600)
+            entry = {"kind": "file", "name": path, "kept": kept, "mode": mode, "before": checksum(before), "after": []}
+            self._data["entries"].append(entry)
+        self._add_state(entry, checksum(after))
+
+    def keep_sysctl(self, name: str, before: str, after: str) -> None:
         """Keep the value that a sysctl has at run time."""
-        if not any(entry["kind"] == "sysctl" and entry["name"] == name for entry in self.entries):
-            self._add({"kind": "sysctl", "name": name, "value": value})
+        entry = self._entry("sysctl", name)
+        if entry is None:
+            entry = {"kind": "sysctl", "name": name, "before": before, "after": []}
+            self._data["entries"].append(entry)
+        self._add_state(entry, after)
+
+    def keep_folder(self, path: str) -> None:
+        """Note a folder that is about to be created, to go again with what is in it."""
+        if self._entry("folder", path) is None:
+            self._data["entries"].append({"kind": "folder", "name": path})
+            self._save()
 
     def add_unit(self, unit: str) -> None:
         """Note that this unit has to restart after the run, and after it was taken back."""
@@ -97,22 +136,28 @@ class RunRecord:
         decided: list[str] = self._data["restore"]
         return decided
 
-    def kept_text(self, entry: dict[str, Any]) -> str | None:
+    def kept_text(self, entry: Mapping[str, Any]) -> str | None:
         """Return the text that the file of an entry had before the run, None where there was no file.
 
         Raises:
-            NodeError: the copy is gone.
+            NodeError: the copy is gone, or no longer what was kept.
         """
         if entry["kept"] is None:
             return None
         path = os.path.join(self.folder, entry["kept"])
         text = node_files.read(path)
-        if text is None:
-            raise node_files.NodeError("%s is gone; %s cannot be taken back" % (path, entry["path"]))
+        if text is None or checksum(text) != entry["before"]:
+            what = "is gone" if text is None else "was changed"
+            raise node_files.NodeError("%s %s; %s cannot be taken back" % (path, what, entry["name"]))
         return text
 
-    def _add(self, entry: dict[str, Any]) -> None:
-        self._data["entries"].append(entry)
+    def _entry(self, kind: str, name: str) -> dict[str, Any] | None:
+        return next((entry for entry in self._data["entries"] if (entry["kind"], entry["name"]) == (kind, name)), None)
+
+    def _add_state(self, entry: dict[str, Any], state: str | None) -> None:
+        """Note a state that the run brings about: whatever else is found there later is somebody else's."""
+        if state not in entry["after"]:
+            entry["after"].append(state)
         self._save()
 
     def _make_folder(self) -> None:
@@ -122,3 +167,44 @@ class RunRecord:
     def _save(self) -> None:
         self._make_folder()
         node_files.write(self._path, json.dumps(self._data, indent=2) + "\n", mode=0o600)
+
+
+def checksum(text: str | None) -> str | None:
+    """Return the SHA-256 of a file's text, None for no file."""
+    return None if text is None else hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def all_runs(runs: str | None = None) -> list[RunRecord]:
+    """Return the runs that changed this node, newest first.
+
+    Raises:
+        NodeError: a record cannot be read.
+    """
+    folder = runs or RUNS
+    try:
+        names = [name for name in os.listdir(folder) if os.path.exists(os.path.join(folder, name, _RECORD))]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise node_files.NodeError("%s cannot be read: %s" % (folder, error.strerror)) from error
+    records = [RunRecord(name, runs) for name in names if _RUN_ID.fullmatch(name)]
+    return sorted(records, key=lambda record: (record.about.get("began", ""), record.run_id), reverse=True)
+
+
+def rotate(keep: int, runs: str | None = None) -> list[str]:
+    """Remove all but the newest records, and return the runs that are forgotten. One that broke off is never forgotten.
+
+    Args:
+        keep: how many stay.
+        runs: the folder of all records.
+
+    Raises:
+        NodeError: a record cannot be read or removed.
+    """
+    old = [record for record in all_runs(runs)[keep:] if record.state != BEGUN]
+    for record in old:
+        try:
+            shutil.rmtree(record.folder)
+        except OSError as error:
+            raise node_files.NodeError("%s cannot be removed: %s" % (record.folder, error.strerror)) from error
+    return [record.run_id for record in old]

@@ -10,16 +10,21 @@ module: restore
 short_description: Bring back what a run changed on a node
 version_added: 0.1.0
 description:
-  - Brings back, byte for byte, every file that a run changed on this node, removes those that the run created, and sets
-    sysctls to the value that they had at run time.
+  - Brings back, byte for byte, every file that a run changed on this node, removes files and folders that the run created,
+    and sets sysctls to the value that they had at run time.
   - Takes earlier runs back with it that broke off before their units restarted, since it was this run that put them
     into force.
+  - Changes nothing where a file or a sysctl is no longer as the run left it, since somebody else's edit would be lost.
   - Restarts nothing. The result says which units have to.
 options:
   run_id:
     description: The run, as it was given to the modules that changed the node.
     type: str
     required: true
+  force:
+    description: Whether to take back what somebody else changed since, too.
+    type: bool
+    default: false
 extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.writes]
 """
 
@@ -40,13 +45,20 @@ restart:
   returned: success
   type: list
   elements: str
+edited:
+  description: Files and sysctls that are no longer as the run left them.
+  returned: always
+  type: list
+  elements: str
 """
 
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, node_module, running_kernel, systemd
-from ansible_collections.kubekeel.ha.plugins.module_utils.run_record import RunRecord
+from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
+from ansible_collections.kubekeel.ha.plugins.module_utils.restoring import Restoring
+from ansible_collections.kubekeel.ha.plugins.module_utils.run_record import RESTORED, RunRecord
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -55,48 +67,55 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     Raises:
         NodeError: the operator has to know.
     """
-    record = RunRecord(module.params["run_id"])
-    if not record.known:
-        module.warn("there is no record of run %s on this node: it changed nothing here" % module.params["run_id"])
-    files: dict[str, node_change.FileChange] = {}
-    sysctls = {}
-    for source in [record, *(RunRecord(run) for run in reversed(record.adopted))]:
-        for entry in reversed(source.entries):
-            if entry["kind"] == "file":
-                files[entry["path"]] = node_change.FileChange(
-                    entry["path"], node_files.read(entry["path"]), source.kept_text(entry), only_changes=True
-                )
-            else:
-                sysctls[entry["name"]] = entry["value"]
-    changed_files = [change for change in files.values() if change.before != change.after]
-    changed_sysctls = {name: value for name, value in sysctls.items() if running_kernel.sysctl(name) != value}
+    run_id = module.params["run_id"]
+    record = RunRecord(run_id)
+    if not record.known or record.state == RESTORED:
+        if not record.known:
+            module.warn("there is no record of run %s on this node: it changed nothing here" % run_id)
+        # Where it broke off between the files and the restart, that is still to come.
+        waiting = [unit for unit in record.units if systemd.must_restart(module, unit)]
+        return {"changed": False, "paths": [], "diff": [], "restart": waiting, "edited": []}
+    back = Restoring([record, *(RunRecord(run) for run in reversed(record.adopted))], running_kernel.sysctl)
+    if back.edited and not module.params["force"]:
+        raise NodeError(
+            "nothing was brought back: since run %s somebody else changed %s. Look at it, and where it may be lost, use force"
+            % (run_id, ", ".join(back.edited)),
+            edited=back.edited,
+        )
+    for warning in back.left:
+        module.warn(warning)
     # A unit that never restarted since the change still runs with what is brought back.
     units = [unit for unit in record.units if not systemd.must_restart(module, unit)]
-    if changed_files and not module.check_mode:
+    if back.files and not module.check_mode:
         units = record.begin_restore(units)
         for unit in units:
             systemd.mark_changed(module, unit)
-        node_change.write(changed_files)
+        node_change.write(back.files)
+        for folder in back.folders:
+            node_files.remove_empty_folder(folder)
         systemd.reload(module)
         for unit in record.units:
             if unit not in units:
                 systemd.forget_change(unit)
-    if not changed_files:
+    if not back.files:
         units = [unit for unit in record.units if systemd.must_restart(module, unit)]
     if not module.check_mode:
-        for name, value in changed_sysctls.items():
+        for name, value in back.sysctls.items():
             running_kernel.set_sysctl(name, value)
+        for source in back.sources:
+            source.conclude(RESTORED)
     return {
-        "changed": bool(changed_files or changed_sysctls),
-        "paths": [change.path for change in changed_files],
-        "diff": [change.as_diff() for change in changed_files],
+        "changed": bool(back.files or back.sysctls),
+        "paths": [change.path for change in back.files],
+        "diff": [change.as_diff() for change in back.files],
         "restart": units,
+        "edited": back.edited,
     }
 
 
 def main() -> None:
     """Run the module."""
-    node_module.execute({"run_id": {"type": "str", "required": True}}, run)
+    node_module.execute({"run_id": {"type": "str", "required": True}, "force": {"type": "bool", "default": False}}, run)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     files = [node_change.FileChange(path, text, rendered)] if rendered != text else []
     stale = [name for name in wanted if runtime[name] != wanted[name]]
     if not module.check_mode:
-        node_change.keep(module.params["run_id"], files, sysctls={name: runtime[name] for name in stale})
+        node_change.keep(module.params["run_id"], files, sysctls={name: (runtime[name], wanted[name]) for name in stale})
         # The kernel first: a value that it refuses must not wait for the next boot.
         for name in stale:
             running_kernel.set_sysctl(name, wanted[name])

@@ -16,6 +16,7 @@ INTERNAL = {
     "k3s_lb_state_endpoints",
     "k3s_lb_state_force",
     "preflight_enforce",
+    "rollback_gate",
     "rollback_run_id",
     "rolling_restart_units",
     "rolling_restart_gate",
