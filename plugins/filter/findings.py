@@ -1,4 +1,4 @@
-"""The filters kubekeel.ha.findings_alike, kubekeel.ha.findings_by_nodes and kubekeel.ha.findings_reasons."""
+"""The filters findings_alike, findings_by_nodes, findings_guards and findings_reasons of kubekeel.ha."""
 
 # Copyright (c) 2026 the kubekeel authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
@@ -15,4 +15,9 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return them by name."""
-        return {"findings_alike": findings.alike, "findings_by_nodes": findings.by_nodes, "findings_reasons": findings.reasons}
+        return {
+            "findings_alike": findings.alike,
+            "findings_by_nodes": findings.by_nodes,
+            "findings_guards": findings.guards,
+            "findings_reasons": findings.reasons,
+        }

@@ -59,6 +59,10 @@ class Observation:
     """Addresses in the endpoints of the Service kubernetes, with ports; None where nobody asked."""
     leaders: Sequence[Mapping[str, Any]] = ()
     """Lease objects of kube-system."""
+    daemon_sets: Sequence[Mapping[str, Any]] = ()
+    """DaemonSet objects of every namespace; only a survey asks for them."""
+    plans: Sequence[Mapping[str, Any]] = ()
+    """Plan objects of system-upgrade-controller; only a survey asks for them."""
 
 
 @dataclass
@@ -158,7 +162,7 @@ def _named(entry: str, node: Mapping[str, Any]) -> bool:
     return entry in (node["name"], node["address"]) or entry.split(".")[0] == node["name"].split(".")[0]
 
 
-def _resolve(entry: str, nodes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def resolve(entry: str, nodes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """Return the node that an entry means, the one of that very name first."""
     named = [node for node in nodes if _named(entry, node)]
     return next((node for node in named if node["name"] == entry), named[0] if named else None)
@@ -181,6 +185,7 @@ def read_nodes(seen: Observation) -> list[dict[str, Any]]:
                 "etcd": has_label(node, ETCD_LABEL),
                 "release": node.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", ""),
                 "ready": is_ready(node),
+                "cordoned": bool(node.get("spec", {}).get("unschedulable")),
                 "voter": _condition(node, "EtcdIsVoter").get("status"),
                 "lease_age": None if renewed is None else round(seen.now - renewed, 1),
                 "lease_expired": renewed is None or seen.now - renewed > lease.get("leaseDurationSeconds", LEASE_DURATION) + CLOCK_SKEW,
@@ -231,7 +236,7 @@ def _inventory_reasons(nodes: Sequence[Mapping[str, Any]], expected: Expectation
         reasons.append("the cluster's servers %s are missing in the inventory" % ", ".join(missing))
     if strangers:
         reasons.append("the inventory's agents %s are no agents of this cluster" % ", ".join(strangers))
-    unheard = sorted({entry for entry in (*expected.renewed_after, *expected.losing) if not _resolve(entry, nodes)})
+    unheard = sorted({entry for entry in (*expected.renewed_after, *expected.losing) if not resolve(entry, nodes)})
     if unheard:
         reasons.append("there is no node %s: set kubekeel_node_name where it differs from the host name" % ", ".join(unheard))
     return reasons
@@ -276,18 +281,29 @@ def _etcd_reasons(nodes: Sequence[Mapping[str, Any]], seen: Observation, expecte
 def _quorum_reasons(seen: Observation, losing: Sequence[str] | None) -> list[str]:
     """Say why servers cannot go: those at the addresses C(losing), or for None any one of them."""
     voters = [member.host for member in seen.members if member.role == VOTER]
+    mute = ["%s, a %s" % (_shown(member.host, seen), member.role) for member in seen.members if member.role != VOTER]
     if not seen.members and not seen.external:
         return ["the datastore lists no members: it has no leader"]
     needed = len(voters) // 2 + 1
     down = [host for host in voters if _is_down(host, seen)]
     left = len(voters) - len(down) - (1 if losing is None else len([host for host in losing if host in voters and host not in down]))
     if not seen.external and left < needed and (losing is None or set(losing) & set(voters)):
-        state = "%s down" % ", ".join(down) if down else "all up; join servers until there are three"
+        state = "%s down" % ", ".join(_shown(host, seen) for host in down) if down else "all up"
+        if mute:
+            state += "; without a vote: %s" % "; ".join(mute)
+        elif not down:
+            state += "; join servers until there are three"
         return ["no server may be lost: %d voters (%s), %d needed" % (len(voters), state, needed)]
     ready = [host for host, why in seen.readyz.items() if not why and host not in (losing or ())]
     if len(ready) < (2 if losing is None else 1):
         return ["no server may be lost: no API server would be left"]
     return []
+
+
+def _shown(host: str, seen: Observation) -> str:
+    """Return a member's address with the name of its node, where one has it."""
+    name = next((node["metadata"]["name"] for node in seen.nodes if _internal_ip(node) == host), "")
+    return "%s (%s)" % (name, host) if name else host
 
 
 def _is_down(host: str, seen: Observation) -> bool:
@@ -311,7 +327,7 @@ def evaluate(seen: Observation, expected: Expectation) -> dict[str, Any]:
     """
     spare = servers_to_spare(seen)
     nodes = read_nodes(seen)
-    known_down = [node for node in (_resolve(entry, nodes) for entry in expected.ignore) if node]
+    known_down = [node for node in (resolve(entry, nodes) for entry in expected.ignore) if node]
     expected = replace(expected, ignore=[node["name"] for node in known_down])
     ignored = [node["address"] for node in known_down]
     problems = [*seen.errors, *_api_reasons(seen, ignored), *_etcd_reasons(nodes, seen, expected, ignored)]
@@ -320,7 +336,7 @@ def evaluate(seen: Observation, expected: Expectation) -> dict[str, Any]:
             problems += _node_reasons(node, seen, expected)
     problems += _inventory_reasons(nodes, expected)
     # A name that means no node is a reason by itself.
-    lost = [node for node in (_resolve(entry, nodes) for entry in expected.losing) if node]
+    lost = [node for node in (resolve(entry, nodes) for entry in expected.losing) if node]
     losing = [node["address"] for node in lost] if len(lost) == len(expected.losing) and lost else None
     quorum = _quorum_reasons(seen, losing)
     return {

@@ -15,7 +15,9 @@ import re
 import socket
 import ssl
 import tempfile
+import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any, Iterator
 from urllib.parse import urlsplit
 
@@ -105,11 +107,25 @@ class _Connection(http.client.HTTPSConnection):
         self.sock = self._tls.wrap_socket(plain, server_hostname=CERTIFICATE_NAME)
 
 
+@dataclass(frozen=True)
+class Stamp:
+    """What an answer tells of the server's clock."""
+
+    date: str
+    """Its header Date: whole seconds, rounded down (RFC 9110, 6.6.1)."""
+    asked: float
+    """When the request began, by this node's clock, in seconds of the Unix epoch."""
+    answered: float
+    """When the header was there."""
+
+
 class Session:
     """One connection to one server, for several requests."""
 
     def __init__(self, credentials: Credentials, host: str, timeout: float, port: int | None = None) -> None:
         """Connect with the first request; the arguments are those of C(request)."""
+        self.stamp: Stamp | None = None
+        """Of the last answer; None before there was one, or where the server does not tell."""
         self._connection = _Connection(host, port or credentials.port, timeout, credentials.context)
         self._headers = _headers(credentials)
 
@@ -126,9 +142,12 @@ class Session:
             ApiError: no answer, or one that is no success.
         """
         headers = self._headers if body is None else dict(self._headers, **{"Content-Type": "application/json"})
+        asked = time.time()
         try:
             self._connection.request(method, path, body=None if body is None else body.encode("utf-8"), headers=headers)
             answer = self._connection.getresponse()
+            date = answer.getheader("Date")
+            self.stamp = Stamp(date, asked, time.time()) if date else None
             text = answer.read().decode("utf-8", "replace")
         except (OSError, ValueError, http.client.HTTPException) as error:
             self._connection.close()

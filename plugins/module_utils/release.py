@@ -9,6 +9,14 @@ from typing import Tuple
 
 Release = Tuple[int, int, int]
 
+KNOWN: tuple[tuple[int, int], tuple[int, int]] = ((1, 20), (1, 36))
+"""The first and the last line of releases of which kubekeel knows defaults and bugs.
+
+Before 1.20 no HTTP/2 health check ended a dead connection to the API (kubernetes#95981), so that the grace periods of kubekeel
+were too short. 1.36 is the last line that known_bugs and failover were looked up for: a later one may have other defaults, and
+bugs that nobody would be told of.
+"""
+
 _RELEASE = re.compile(r"\bv?(\d+)\.(\d+)(?:\.(\d+))?")
 
 
@@ -25,3 +33,16 @@ def show_release(release: Release) -> str:
     """Return the release as Kubernetes writes it, C(1.32) where the patch is 0."""
     major, minor, patch = release
     return "%d.%d.%d" % release if patch else "%d.%d" % (major, minor)
+
+
+def unknown(text: str) -> str:
+    """Return why kubekeel does not know what a release does, an empty text where it does."""
+    release = parse_release(text)
+    if not release:
+        return "in which there is no number of a release"
+    first, last = KNOWN
+    if first <= release[:2] <= last:
+        return ""
+    if release[:2] < first:
+        return "older than %d.%d, the first line that kubekeel knows" % first
+    return "newer than %d.%d, the last line that kubekeel knows" % last

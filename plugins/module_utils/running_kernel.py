@@ -1,4 +1,4 @@
-"""The running kernel: sysctls and modules."""
+"""The kernel: sysctls as they are now and as the next boot sets them, modules."""
 
 # Copyright (c) 2026 the kubekeel authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
@@ -37,6 +37,24 @@ def set_sysctl(name: str, value: str) -> None:
             file.write(value + "\n")
     except (OSError, ValueError) as error:
         raise NodeError("the kernel refuses %s = %s: %s" % (name, value, getattr(error, "strerror", error))) from error
+
+
+def boot_sysctls() -> dict[str, list[sysctl_files.Entry]]:
+    """Return the settings of every file that is read at boot, by path.
+
+    Raises:
+        NodeError: a file cannot be read.
+    """
+    found = {}
+    for folder in sysctl_files.FOLDERS:
+        for name in os.listdir(folder) if os.path.isdir(folder) else ():
+            if name.endswith(".conf"):
+                path = os.path.join(folder, name)
+                # Debian's 99-sysctl.conf is a link: what it leads to counts. One to /dev/null masks the file of that
+                # name in the folders that follow.
+                target = os.path.realpath(path)
+                found[path] = sysctl_files.parse(node_files.read(target) or "") if os.path.isfile(target) else []
+    return found
 
 
 def modules(*lists: str) -> frozenset[str]:

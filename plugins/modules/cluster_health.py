@@ -18,6 +18,8 @@ description:
     datastore only the API servers count.
   - A node that says Ready while its Lease has expired is a finding of its own. Its kubelet is alive and cannot reach
     the API, or its status is written by nobody any more.
+  - With O(survey) it also tells what else speaks against changing anything now. That is clocks of API servers that differ, nodes
+    of different releases, nodes that are cordoned, a node that kured reboots, a Plan of system-upgrade-controller under way.
   - Runs on a server with an API server. To judge the restart of one server run it on another one, with C(delegate_to).
 options:
   kubeconfig:
@@ -68,6 +70,12 @@ options:
     default: true
   datastore_leader:
     description: Whether to find out who leads the datastore. On MicroK8s that takes one more command, C(dqlite) of the snap.
+    type: bool
+    default: false
+  survey:
+    description:
+      - Whether to look for RV(guards), too. Each look then reads DaemonSets and Plans as well, so it is for the look before a run,
+        not for a wait.
     type: bool
     default: false
 extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.reads, kubekeel.ha.distribution]
@@ -135,6 +143,7 @@ nodes:
     voter: {description: Status of its condition EtcdIsVoter; null where it has none., type: str}
     release: {description: Version of its kubelet., type: str}
     ready: {description: What its condition Ready says., type: bool}
+    cordoned: {description: Whether it takes no new pods., type: bool}
     lease_age: {description: Seconds since its Lease was renewed; null without one., type: float}
     lease_expired: {description: Whether that is too long., type: bool}
 members:
@@ -165,24 +174,37 @@ cluster_id:
   description: Identity of the cluster, the UID of its namespace kube-system; empty where no API server answered.
   returned: success
   type: str
+guards:
+  description: What speaks against changing anything in the cluster now, although it may be well; empty without O(survey).
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name: {description: The name that C(preflight_accept) takes., type: str}
+    refuses: {description: Whether it ends a run unless it is accepted., type: bool}
+    text: {description: "What is wrong and where, why it matters, what to do about it.", type: str}
+    accept: {description: The option of ansible-playbook that accepts it., type: str}
 """
 
+import http.client
 import os
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, Sequence, TypeVar
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubekeel.ha.plugins.module_utils import (
     addresses,
+    cluster_guards,
     distribution,
     etcd_client,
     health,
     k3s,
     k3s_keys,
     kube_api,
+    microk8s,
     node_module,
 )
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
@@ -198,6 +220,8 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 LEADERS = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
 IDENTITY = "/api/v1/namespaces/kube-system"
 ENDPOINTS = "/api/v1/namespaces/default/endpoints/kubernetes"
+DAEMON_SETS = "/apis/apps/v1/daemonsets"
+PLANS = "/apis/upgrade.cattle.io/v1/plans"
 
 T = TypeVar("T")
 
@@ -215,9 +239,13 @@ class Looker:
         found = distribution.find(module)
         self.etcd: etcd_client.Credentials | None = None
         self._leads = ""
+        self._stamps: dict[str, kube_api.Stamp] = {}
+        self._seen: health.Observation | None = None
+        self._name = microk8s.node_name
         self.is_k3s = found.name == distribution.K3S
         if self.is_k3s:
             node = k3s.K3sNode(module, found.unit)
+            self._name = lambda: node.node_name
             if not node.has_api:
                 kind = "an agent" if node.role == k3s_keys.AGENT else "an etcd-only server"
                 raise NodeError(
@@ -236,7 +264,24 @@ class Looker:
         Raises:
             NodeError: the datastore's members cannot be had.
         """
-        return self._observe_k3s() if self.is_k3s else self._observe_microk8s()
+        self._stamps = {}
+        self._seen, identity = self._observe_k3s() if self.is_k3s else self._observe_microk8s()
+        return self._seen, identity
+
+    def guards(self, ignore: Sequence[str]) -> list[dict[str, Any]]:
+        """Return what speaks against a change, as the last look saw it.
+
+        Args:
+            ignore: nodes that are known to be down.
+
+        Raises:
+            NodeError: the name of this node cannot be read.
+        """
+        if not self._seen:
+            return []
+        nodes = health.read_nodes(self._seen)
+        seen = cluster_guards.Seen(self._name(), nodes, self._stamps, self._seen.daemon_sets, self._seen.plans)
+        return cluster_guards.find(seen, ignore)
 
     def datastore_leader(self) -> str:
         """Return the address of the member that leads the datastore, an empty text where nobody can tell."""
@@ -274,9 +319,12 @@ class Looker:
     def _ask_readyz(self, host: str) -> str:
         """Return why the API server of a host is not ready, an empty text where it is."""
         try:
-            kube_api.get(self.api, host, "/readyz", REQUEST_TIMEOUT)
+            with kube_api.Session(self.api, host, REQUEST_TIMEOUT) as session:
+                session.request("GET", "/readyz")
         except kube_api.ApiError as error:
             return str(error)
+        if session.stamp:
+            self._stamps[host] = session.stamp
         return ""
 
     def _read_api(self, seen: health.Observation, hosts: list[str]) -> str:
@@ -287,6 +335,9 @@ class Looker:
                 nodes, leases, leaders, namespace, endpoints = [
                     kube_api.get_json(self.api, host, path, REQUEST_TIMEOUT) for path in (NODES, LEASES, LEADERS, IDENTITY, ENDPOINTS)
                 ]
+                if self.module.params["survey"]:
+                    seen.daemon_sets = kube_api.get_json(self.api, host, DAEMON_SETS, REQUEST_TIMEOUT)["items"]
+                    seen.plans = self._read_plans(host)
             except kube_api.ApiError as failed:
                 error = "the API server of %s does not list the nodes: %s" % (host, failed)
                 continue
@@ -297,6 +348,16 @@ class Looker:
             return identity
         seen.errors.append(error or "no API server answers")
         return ""
+
+    def _read_plans(self, host: str) -> list[dict[str, Any]]:
+        """Return the Plans of system-upgrade-controller, none in a cluster that never heard of it."""
+        try:
+            found: list[dict[str, Any]] = kube_api.get_json(self.api, host, PLANS, REQUEST_TIMEOUT)["items"]
+        except kube_api.ApiError as error:
+            if error.status != http.client.NOT_FOUND:
+                raise
+            return []
+        return found
 
 
 def at_once(hosts: list[str], ask: Callable[[str], T]) -> dict[str, T]:
@@ -388,7 +449,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     looker = Looker(module)
     answer = wait(module, looker, expected)
     leader = looker.datastore_leader() if params["datastore_leader"] else ""
-    return {"changed": False, "msg": "; ".join(answer["reasons"]), "datastore_leader": leader, **answer}
+    found = looker.guards(params["ignore_nodes"]) if params["survey"] else []
+    return {"changed": False, "msg": "; ".join(answer["reasons"]), "datastore_leader": leader, "guards": found, **answer}
 
 
 def main() -> None:
@@ -406,6 +468,7 @@ def main() -> None:
             "stable": {"type": "int", "default": 0},
             "spare": {"type": "bool", "default": True},
             "datastore_leader": {"type": "bool", "default": False},
+            "survey": {"type": "bool", "default": False},
         },
         run,
     )

@@ -11,6 +11,8 @@ short_description: Tell what a node runs, and which known bugs its release has
 version_added: 0.1.0
 description:
   - Reads distribution, release, unit and role of a node from its files. Works also where no API server answers.
+  - Tells what on the node speaks against changing anything on it now. That is its file systems, C(net.ipv4.ip_forward), a
+    release that kubekeel does not know, and on MicroK8s what snapd is doing.
 extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.reads, kubekeel.ha.distribution]
 """
 
@@ -58,12 +60,32 @@ findings:
   returned: success
   type: list
   elements: str
+guards:
+  description: What speaks against changing anything on the node now, and what is to be known before.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name: {description: The name that C(preflight_accept) takes., type: str}
+    refuses: {description: Whether it ends a run unless it is accepted., type: bool}
+    text: {description: "What is wrong and where, why it matters, what to do about it.", type: str}
+    accept: {description: The option of ansible-playbook that accepts it., type: str}
 """
 
+import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import distribution, k3s, k3s_keys, known_bugs, microk8s, node_module
+from ansible_collections.kubekeel.ha.plugins.module_utils import (
+    distribution,
+    k3s,
+    k3s_keys,
+    known_bugs,
+    microk8s,
+    node_guards,
+    node_module,
+    node_state,
+)
 
 
 def read_k3s(module: AnsibleModule, unit: str) -> tuple[k3s.K3sNode, str]:
@@ -90,12 +112,15 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         NodeError: the node runs nothing that kubekeel knows, or its files cannot be read.
     """
     found = distribution.find(module)
-    if found.name == distribution.K3S:
-        node, kind = read_k3s(module, found.unit)
-        name, absent, release = node.node_name, node.absent, node.release_text(module)
-    else:
+    has_snap = found.name == distribution.MICROK8S
+    if has_snap:
         kind = known_bugs.AGENT if microk8s.is_worker() else known_bugs.SERVER
         name, absent, release = microk8s.node_name(), [], microk8s.release_text()
+        folders = [microk8s.ARGS_DIR]
+    else:
+        node, kind = read_k3s(module, found.unit)
+        name, absent, release = node.node_name, node.absent, node.release_text(module)
+        folders = [os.path.dirname(node.drop_in), os.path.dirname(k3s.CONFIG_FILE), node.data_dir]
     return {
         "changed": False,
         "distribution": found.name,
@@ -106,6 +131,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "kind": kind,
         "has_api": kind in (known_bugs.SERVER, known_bugs.CONTROL_PLANE_ONLY),
         "findings": known_bugs.findings(found.name, release, kind),
+        "guards": node_guards.find(node_state.read(module, name, release, folders, has_snap)),
     }
 
 

@@ -82,7 +82,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             record.describe({name: str(value) for name, value in params["about"].items()})
             forgotten = rotate(params["keep"])
         elif record.known:
-            record.conclude(DONE)
+            for each in [record, *(RunRecord(run) for run in record.adopted)]:
+                each.conclude(DONE)
     return {"changed": False, "forgotten": forgotten}
 
 

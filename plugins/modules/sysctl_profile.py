@@ -63,25 +63,10 @@ restart:
   elements: str
 """
 
-import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, node_module, running_kernel, sysctl_files
-
-
-def boot_files() -> dict[str, str]:
-    """Return the text of every file that is read at boot, by path."""
-    found = {}
-    for folder in sysctl_files.FOLDERS:
-        for name in os.listdir(folder) if os.path.isdir(folder) else ():
-            if name.endswith(".conf"):
-                path = os.path.join(folder, name)
-                # Debian's 99-sysctl.conf is a link: what it leads to counts. One to /dev/null masks the file of that
-                # name in the folders that follow.
-                target = os.path.realpath(path)
-                found[path] = node_files.read(target) or "" if os.path.isfile(target) else ""
-    return found
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -95,7 +80,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     runtime = {name: running_kernel.sysctl(name) for name in wanted}
     text = node_files.read(path)
     rendered = sysctl_files.render(wanted) if wanted else None
-    entries = {name: sysctl_files.parse(content) for name, content in boot_files().items()}
+    entries = running_kernel.boot_sysctls()
     boot_before = {name: sysctl_files.at_boot(name, entries) for name in wanted}
     entries[path] = sysctl_files.parse(rendered or "")
     boot_after = {name: sysctl_files.at_boot(name, entries) for name in wanted}

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.kubekeel.ha.plugins.module_utils.guards import Found, accept
+
 
 def by_nodes(staged: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """Return what differs, once for all nodes where the same differs.
@@ -50,3 +52,29 @@ def reasons(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 if change["name"] not in entry["names"]:
                     entry["names"].append(change["name"])
     return list(found.values())
+
+
+def guards(found: Mapping[str, Sequence[Found]], accepted: Sequence[str]) -> dict[str, Any]:
+    """Return what speaks against a change, once for all nodes that found it.
+
+    Args:
+        found: for each node what its modules found, see C(guards.found).
+        accepted: names of what the operator accepts.
+
+    Returns:
+        What is C(refused), C(accepted) and C(noted), each of it with C(nodes), C(name), C(text) and C(sentence), which says how to
+        go on all the same; in C(together) how to accept all that is refused at once, empty where its sentence says so.
+    """
+    sorted_out: dict[str, list[dict[str, Any]]] = {"refused": [], "accepted": [], "noted": []}
+    for node, entries in found.items():
+        for one in entries:
+            kind = "noted" if not one["refuses"] else "accepted" if one["name"] in accepted else "refused"
+            same = next((known for known in sorted_out[kind] if known["text"] == one["text"]), None)
+            if same is None:
+                sentence = one["text"] + (". To go on all the same: " + one["accept"] if one["refuses"] else "")
+                same = {"nodes": [], "name": one["name"], "text": one["text"], "accept": one["accept"], "sentence": sentence}
+                sorted_out[kind].append(same)
+            same["nodes"].append(node)
+    refused = [one["name"] for one in sorted_out["refused"]]
+    names = list(dict.fromkeys([*accepted, *refused]))
+    return {**sorted_out, "together": accept(names) if refused and len(names) > 1 else ""}

@@ -3,6 +3,8 @@
 import pytest
 from ansible_collections.kubekeel.ha.plugins.module_utils.health import Expectation, Member, Observation, epoch, evaluate, members_of_status
 from ansible_collections.kubekeel.ha.plugins.modules import cluster_health
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 NOW = epoch("2026-11-21T03:00:00.000000Z")
 STATUS = """microk8s:
@@ -80,6 +82,64 @@ def test_reasons_against_a_disruption(observation, expected, part):
     answer = evaluate(observation, expected)
     assert not answer["safe_to_disrupt"]
     assert any(part in reason for reason in answer["reasons"]), answer["reasons"]
+
+
+@pytest.mark.parametrize(
+    ("observation", "reason"),
+    [
+        (seen(readyz={"10.0.0.2": "timed out"}), "no server may be lost: 3 voters (n2 (10.0.0.2) down), 2 needed"),
+        (seen(2), "no server may be lost: 2 voters (all up; join servers until there are three), 2 needed"),
+        (
+            seen(roles=["voter", "voter", "standby"]),
+            "no server may be lost: 2 voters (all up; without a vote: n3 (10.0.0.3), a standby), 2 needed",
+        ),
+        (
+            seen(4, ["voter", "voter", "learner", "spare"], {"10.0.0.1": "refused"}),
+            "no server may be lost: 2 voters (n1 (10.0.0.1) down; "
+            "without a vote: n3 (10.0.0.3), a learner; n4 (10.0.0.4), a spare), 2 needed",
+        ),
+        (seen(nodes=[a_node(1), a_node(2)], readyz={"10.0.0.3": "x"}), "no server may be lost: 3 voters (10.0.0.3 down), 2 needed"),
+    ],
+)
+def test_a_refusal_for_want_of_a_quorum_names_who_is_missing(observation, reason):
+    assert reason in evaluate(observation, Expectation())["reasons"]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["voter", "learner", "standby", "spare"]), st.booleans()), min_size=1, max_size=7),
+    st.sampled_from([None, 0, 1, 2]),
+)
+def test_who_has_no_vote_never_counts_for_the_quorum(members, losing):
+    """Members beside the voters, up or down, change nothing that the datastore decides."""
+    servers = {f"10.0.0.{number}": member for number, member in enumerate(members, 1)}
+    voters = {host: member for host, member in servers.items() if member[0] == "voter"}
+
+    def answer(chosen):
+        # API servers on others, so that only the datastore decides.
+        api = [k3s_node(number, etcd=False) for number in (8, 9)]
+        etcd = [k3s_node(int(host.rpartition(".")[2]), api=False) for host in servers]
+        found = Observation(
+            [Member(host, role) for host, (role, _up) in chosen.items()],
+            {"10.0.0.8": "", "10.0.0.9": ""},
+            [*api, *etcd],
+            [a_lease(number) for number in range(1, 10)],
+            NOW,
+            down={host: "" if up else "refused" for host, (_role, up) in chosen.items()},
+        )
+        return evaluate(found, Expectation(losing=[] if losing is None else [f"n{losing + 1}"] if losing < len(members) else []))
+
+    assume(voters)
+    with_all, alone = answer(servers), answer(voters)
+    assert (with_all["keeps_quorum"], with_all["servers_to_spare"]) == (alone["keeps_quorum"], alone["servers_to_spare"])
+    up = len([host for host in voters if voters[host][1]])
+    assert with_all["servers_to_spare"] == max(min(up - len(voters) // 2 - 1, 1), 0)
+
+
+def test_a_node_that_takes_no_pods_is_told_and_may_be_well() -> None:
+    cordoned = {**a_node(2), "spec": {"unschedulable": True}}
+    answer = evaluate(seen(nodes=[a_node(1), cordoned, a_node(3)]), Expectation())
+    assert [node["cordoned"] for node in answer["nodes"]] == [False, True, False]
+    assert answer["safe_to_disrupt"]
 
 
 def test_a_lease_from_the_future_means_that_clocks_differ() -> None:

@@ -426,3 +426,20 @@ def test_what_a_k3s_node_is(run_module: RunModule, k3s_node: pathlib.Path) -> No
     found = run_module(node_info)
     assert (found["kind"], found["has_api"]) == ("etcd-only server", False)
     assert "k3s-io/k3s#11349" in found["findings"][0]
+
+
+def test_what_speaks_against_changing_a_node(run_module: RunModule, k3s_node: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, proc = k3s_node / "sysctl.d", k3s_node / "proc"
+    folder.mkdir()
+    proc.mkdir()
+    (folder / "99-hardening.conf").write_text("net.ipv4.ip_forward = 0\n")
+    (proc / "net.ipv4.ip_forward").write_text("1\n")
+    (k3s_node / "k3s-program").write_text("#!/bin/sh\necho 'k3s version v1.99.0+k3s1 (x)'\n")
+    monkeypatch.setattr(sysctl_files, "FOLDERS", (str(folder),))
+    monkeypatch.setattr(sysctl_files, "proc_path", lambda name: str(proc / name))
+    found = {one["name"]: one for one in run_module(node_info)["guards"]}
+    assert f"is set to 0 by {folder}/99-hardening.conf at the next boot" in found["ip_forward"]["text"]
+    assert "newer than 1.36" in found["unknown_release"]["text"]
+    assert "snap_refresh" not in found
+    (folder / "99-hardening.conf").write_text("# net.ipv4.ip_forward = 0\n")
+    assert "ip_forward" not in {one["name"] for one in run_module(node_info)["guards"]}

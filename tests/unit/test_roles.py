@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.kubekeel.ha.plugins.module_utils import guards
 
 ROOT = pathlib.Path(__file__).parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
@@ -69,6 +70,15 @@ def test_the_example_inventories_state_the_defaults(distribution: str) -> None:
 def is_yaml(line: str) -> bool:
     words = line.removeprefix("# ").split()
     return bool(words) and words[0].endswith(":") and "_" in words[0]
+
+
+def test_what_can_be_accepted_is_what_is_refused() -> None:
+    option = spec("preflight")["preflight_accept"]
+    assert option["choices"] == list(guards.ACCEPTABLE)
+    for name in guards.ACCEPTABLE:
+        assert any(line.startswith(f"V({name}), ") for line in option["description"])
+        text = (ROOT / "inventories/microk8s/group_vars/all.yml").read_text()
+        assert name in text.partition("# preflight_accept:")[0]
 
 
 def test_versions_agree() -> None:

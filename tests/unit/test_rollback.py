@@ -6,7 +6,7 @@ import tempfile
 from typing import Any
 
 import pytest
-from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, run_record, running_kernel
+from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_guards, run_record, running_kernel
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_change import FileChange
 from ansible_collections.kubekeel.ha.plugins.module_utils.restoring import Restoring
 from ansible_collections.kubekeel.ha.plugins.modules import restore, run_info
@@ -194,3 +194,18 @@ def test_where_there_is_nothing_to_take_back_it_says_what_there_is() -> None:
     assert plan(known, "", [])["nothing"] == "run T2 was taken back already. Runs that could be: T1"
     assert plan(known, "T9", [])["nothing"] == "run T9 changed none of these nodes. Runs that could be: T1"
     assert plan({"server1": []}, "", [])["nothing"] == "no run has changed these nodes"
+
+
+def test_a_run_that_broke_off_is_known_until_another_one_is_carried_through(run_module: RunModule, tmp_path: pathlib.Path) -> None:
+    run_module(run_record_module, run_id="r1", about={"operator": "me@here"})
+    change("r1", tmp_path / "file", "new\n")
+    latest = run_record.all_runs()[0]
+    state = node_guards.State("n1", "v1.32.3", broke_off=latest.run_id, about=latest.about)
+    (found,) = [one for one in node_guards.find(state) if one["name"] == "run_broke_off"]
+    assert found["refuses"] is False
+    assert "run r1 broke off on n1 (operator me@here, began " in found["text"]
+    assert "rollback_run=r1" in found["text"]
+    run_module(run_record_module, run_id="r2")
+    run_record.RunRecord("r2").adopt(["r1"], "x")
+    run_module(run_record_module, run_id="r2", state="done")
+    assert {run.state for run in run_record.all_runs()} == {"done"}
