@@ -93,6 +93,11 @@ def epoch(text: str) -> float:
     return moment + float("0." + (fraction or "0"))
 
 
+def micro_time(moment: float) -> str:
+    """Return a time in seconds of the Unix epoch as the API has it in a Lease."""
+    return datetime.fromtimestamp(moment, timezone.utc).strftime(_TIME + ".%fZ")
+
+
 def _internal_ip(node: Mapping[str, Any]) -> str:
     listed = node.get("status", {}).get("addresses", ())
     return next((str(one["address"]) for one in listed if one["type"] == "InternalIP"), "")

@@ -11,7 +11,7 @@ short_description: Tell whether a cluster is well and may lose a server now
 version_added: 0.1.0
 description:
   - Asks every API server for C(/readyz), and one that answers for the nodes and the Leases of their kubelets. Changes
-    nothing.
+    nothing but the Lease of O(holding).
   - MicroK8s. Takes the members of the datastore from C(microk8s status).
   - K3s. Asks etcd for its members and each member whether it is up and knows a leader; every etcd node must have the
     condition C(EtcdIsVoter), and every API server must be among the endpoints of the Service kubernetes. With an external
@@ -78,7 +78,32 @@ options:
         not for a wait.
     type: bool
     default: false
-extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.reads, kubekeel.ha.distribution]
+  holding:
+    description:
+      - The run that holds the cluster by M(kubekeel.ha.cluster_lock). While this module looks it renews the Lease of that run,
+        with the first look and then every 10 seconds.
+      - Where another run holds it by now, or nobody since it was broken, the run must not go on, see O(lost_lock).
+      - Without it, and in check mode, nobody asks who holds the cluster.
+      - Set it once for a play with C(module_defaults) and the group C(group/kubekeel.ha.lock).
+    type: str
+    default: ""
+  lost_lock:
+    description:
+      - What it is where O(holding) does not hold the cluster any more. V(reason) is one not to go on.
+      - V(warning) is for the look after a change. The node waits until it is well, and what was done is not taken back.
+    type: str
+    choices: [reason, warning]
+    default: reason
+extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.distribution]
+attributes:
+  check_mode:
+    description: Renews no Lease.
+    support: full
+  diff_mode:
+    description: Nothing on the node changes.
+    support: none
+seealso:
+  - module: kubekeel.ha.cluster_lock
 """
 
 EXAMPLES = r"""
@@ -104,7 +129,7 @@ healthy:
   returned: success
   type: bool
 safe_to_disrupt:
-  description: Whether everything is up and the cluster keeps its quorum without any one of its servers.
+  description: Whether everything is up, the cluster keeps its quorum without any one of its servers, and O(holding) holds it.
   returned: success
   type: bool
 keeps_quorum:
@@ -112,7 +137,11 @@ keeps_quorum:
   returned: success
   type: bool
 as_asked:
-  description: The one of RV(healthy) and RV(safe_to_disrupt) that O(spare) asks for.
+  description: The one of RV(healthy) and RV(safe_to_disrupt) that O(spare) asks for, and whether O(holding) holds the cluster.
+  returned: success
+  type: bool
+held:
+  description: Whether O(holding) holds the cluster, as far as was asked.
   returned: success
   type: bool
 reasons:
@@ -204,6 +233,7 @@ from ansible_collections.kubekeel.ha.plugins.module_utils import (
     k3s,
     k3s_keys,
     kube_api,
+    lock_client,
     microk8s,
     node_module,
 )
@@ -257,6 +287,9 @@ class Looker:
             if node.uses_etcd:
                 self.etcd = k3s.etcd_credentials(node.data_dir)
         self.api = kube_api.Credentials(module.params["kubeconfig"] or found.kubeconfig)
+        run_id = "" if module.check_mode else module.params["holding"]
+        self._holding = lock_client.Holding(self.api, run_id) if run_id else None
+        self._answered = ""
 
     def observe(self) -> tuple[health.Observation, str]:
         """Return what is to be seen of the cluster, and its identity.
@@ -286,6 +319,13 @@ class Looker:
     def datastore_leader(self) -> str:
         """Return the address of the member that leads the datastore, an empty text where nobody can tell."""
         return self._leads if self.is_k3s else dqlite_leader()
+
+    def lost_lock(self) -> str:
+        """Renew the Lease of O(holding) where that is due, and return why it does not hold the cluster any more.
+
+        An empty text where it does, where nobody asks, and where no API server answers, which is a reason of its own.
+        """
+        return self._holding.lost(self._answered) if self._holding and self._answered else ""
 
     def _observe_microk8s(self) -> tuple[health.Observation, str]:
         members = microk8s_members(self.module)
@@ -329,7 +369,7 @@ class Looker:
 
     def _read_api(self, seen: health.Observation, hosts: list[str]) -> str:
         """Fill in what the first API server says that answers, and return the identity of the cluster."""
-        error = None
+        error, self._answered = None, ""
         for host in hosts:
             try:
                 nodes, leases, leaders, namespace, endpoints = [
@@ -345,6 +385,7 @@ class Looker:
             seen.leaders = leaders["items"]
             seen.endpoints = health.endpoint_addresses(endpoints) if self.is_k3s else None
             identity: str = namespace["metadata"]["uid"]
+            self._answered = host
             return identity
         seen.errors.append(error or "no API server answers")
         return ""
@@ -421,14 +462,21 @@ def wait(module: AnsibleModule, looker: Looker, expected: health.Expectation) ->
             time.sleep(POLL)
             continue
         answer = health.evaluate(seen, expected)
+        lost = looker.lost_lock()
+        as_asked = answer[wanted]
+        if lost and module.params["lost_lock"] == "reason":
+            as_asked = answer["safe_to_disrupt"] = False
+            answer["reasons"].insert(0, lost)
         now = time.monotonic()
-        since = (since or now) if answer[wanted] else None
+        since = (since or now) if as_asked else None
         settled = since is not None and now - since >= stable
         if settled or now >= until:
             if not settled and since is not None and timeout:
-                answer[wanted] = False
+                as_asked = answer[wanted] = False
                 answer["reasons"] = ["all is well for %d s only, %d s are asked for" % (now - since, stable)]
-            return dict(answer, as_asked=answer[wanted], cluster_id=identity)
+            if lost and as_asked:
+                module.warn(lost)
+            return dict(answer, as_asked=as_asked, held=not lost, cluster_id=identity)
         time.sleep(POLL)
 
 
@@ -469,6 +517,8 @@ def main() -> None:
             "spare": {"type": "bool", "default": True},
             "datastore_leader": {"type": "bool", "default": False},
             "survey": {"type": "bool", "default": False},
+            "holding": {"type": "str", "default": ""},
+            "lost_lock": {"type": "str", "choices": ["reason", "warning"], "default": "reason"},
         },
         run,
     )

@@ -66,12 +66,11 @@ samples:
 """
 
 import contextlib
-import datetime
 import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import distribution, kube_api, node_module, write_latency
+from ansible_collections.kubekeel.ha.plugins.module_utils import distribution, health, kube_api, node_module, write_latency
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
 
 NAME = "kubekeel-write-latency"
@@ -83,7 +82,7 @@ CONFLICT = 409
 
 def now() -> str:
     """Return the time as a Lease has it."""
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return health.micro_time(time.time())
 
 
 def create(session: kube_api.Session) -> None:

@@ -273,6 +273,20 @@ def test_a_drill_that_is_interrupted_gives_its_node_back(
     assert time.monotonic() > lost + 20
     wait_for("the workload to go", lambda: workload(cluster) == [], patience + 180)
     assert cluster.play("audit").says("server may be lost")
+    dead = holder(cluster)
+    assert dead.startswith("20")
+    refused = cluster.play("remediate")
+    assert (refused.code != 0, refused.touched) == (True, set())
+    assert refused.says(f"run {dead} (drill, ")
+    assert cluster.play("lock", options(lock_break="another")).code != 0
+    assert holder(cluster) == dead
+    assert cluster.play("lock", options(lock_break=dead)).says("nobody holds this cluster")
+
+
+def holder(cluster: Cluster) -> str:
+    """The run that holds the cluster."""
+    lease = cluster.kubectl(cluster.servers[0], "get", "lease", "--namespace", "kube-system", "kubekeel")
+    return str(lease["spec"].get("holderIdentity") or "")
 
 
 def workload(cluster: Cluster) -> list[str]:
@@ -316,6 +330,7 @@ def test_a_run_that_broke_off_before_the_restart_is_completed_by_the_next(cluste
     )
     assert cluster.started() == started
     assert cluster.play("remediate").touched >= {node}
+    assert holder(cluster) == ""
     restarted = cluster.started()
     assert [name for name in cluster.nodes if restarted[name] != started[name]] == [node]
     assert "\0--v=1\0" in cluster.on(node, "sh", "-c", "cat /proc/$(pidof kube-scheduler)/cmdline")

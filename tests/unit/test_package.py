@@ -39,7 +39,12 @@ def test_holds_the_collection_and_nothing_else(site: pathlib.Path) -> None:
 
 
 def test_every_module_role_and_filter_is_documented(site: pathlib.Path) -> None:
-    for kind, folder, ending in (("module", "modules", ".py"), ("filter", "filter", ".yml"), ("inventory", "inventory", ".py")):
+    for kind, folder, ending in (
+        ("module", "modules", ".py"),
+        ("filter", "filter", ".yml"),
+        ("lookup", "lookup", ".py"),
+        ("inventory", "inventory", ".py"),
+    ):
         names = {path.stem for path in (ROOT / "plugins" / folder).glob(f"*{ending}")}
         listed = run(site, "ansible-doc", "--list", "--type", kind, "kubekeel.ha")
         assert {line.split()[0] for line in listed.splitlines()} == {f"kubekeel.ha.{name}" for name in names}
@@ -49,6 +54,6 @@ def test_every_module_role_and_filter_is_documented(site: pathlib.Path) -> None:
     assert [path.name for path in (ROOT / "roles").iterdir() if f"kubekeel.ha.{path.name}" not in listed] == []
 
 
-@pytest.mark.parametrize("playbook", ["audit", "recover_k3s_lb", "remediate", "restart"])
+@pytest.mark.parametrize("playbook", ["audit", "lock", "recover_k3s_lb", "remediate", "restart"])
 def test_playbooks_are_found_by_name(site: pathlib.Path, playbook: str) -> None:
     assert "playbook: " in run(site, "ansible-playbook", "--syntax-check", "-i", "localhost,", f"kubekeel.ha.{playbook}")
