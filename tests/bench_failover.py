@@ -90,8 +90,8 @@ class Outcome:
         return next((step[key] for step in steps if step["name"] == name), None)
 
     def connection(self, kind: str, key: str = "measured") -> float | None:
-        """Return the longest time until a connection of a kind was dropped, measured or computed; None if one never was."""
-        times = [one[key] for one in self.loss.get("connections", []) if one["kind"] == kind]
+        """Return the longest time until a connection of a kind to the lost node was dropped; None if one never was."""
+        times = [one[key] for one in self.loss.get("connections", []) if one["kind"] == kind and one["lost"]]
         return max(times) if times and None not in times else None
 
     def ratio(self) -> float | None:
@@ -236,6 +236,13 @@ def as_json(outcomes: Sequence[Outcome]) -> Document:
     return {"rows": [described(one) for one in outcomes], "missed": missed(outcomes)}
 
 
+def latest(folder: Path) -> Document:
+    """Return the latest result of a drill in a folder, an empty one where there is none."""
+    results = sorted(folder.glob("*.json"))
+    found: Document = json.loads(results[-1].read_text()) if results else {}
+    return found
+
+
 class Bench:
     """Runs everything, step by step, with a log for each."""
 
@@ -284,12 +291,19 @@ class Bench:
         folder = Path(variables["drill_folder"])
         folder.mkdir(parents=True, exist_ok=True)
         self.run(f"{one.title}: {what}", [*around, *self.playbook("drill", variables)])
-        results = sorted(folder.glob("*.json"))
-        if not results:
+        document = latest(folder)
+        if not document:
             one.errors.append(f"{what}: the drill has no result")
-            return {}
-        document: Document = json.loads(results[-1].read_text())
         return document
+
+    def read(self) -> None:
+        """Take the results of an earlier run from the folder."""
+        known = [(distribution, name) for distribution in NODES for name in SETS]
+        for path in self.folder.glob("*-*-*/"):
+            distribution, name, number = path.name.split("-")
+            loss_result, soak_result = latest(path / "loss"), latest(path / "soak")
+            self.outcomes.append(Outcome(distribution, name, int(number), loss_result, soak_result, (path / "soak").is_dir()))
+        self.outcomes.sort(key=lambda one: (one.number, known.index((one.distribution, one.name))))
 
     def distribution(self, distribution: str, sets: Sequence[str], number: int, minutes: int) -> None:
         """Try the sets on a fresh lab; ``minutes`` is 0 for no soak."""
@@ -326,7 +340,8 @@ class Bench:
         file.write_text(json.dumps(as_json(self.outcomes), indent=1) + "\n")
         lines = missed(self.outcomes)
         # A file or a pipe has 80 columns for rich.
-        self.console.print(table(self.outcomes), width=max(self.console.width, 36 + 13 * len(self.outcomes)))
+        self.console.width = max(self.console.width, 36 + 13 * len(self.outcomes))
+        self.console.print(table(self.outcomes))
         self.console.print(f"Results: {file}", soft_wrap=True)
         for line in lines:
             self.console.print(Text.assemble(("Missed: ", "bold red"), line), soft_wrap=True)
@@ -356,10 +371,14 @@ def main() -> int:
     parser.add_argument("--skip-soak", action="store_true")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=CACHE / "bench" / time.strftime("%Y%m%d-%H%M%S"), help="for results and logs")
+    parser.add_argument("--show", action="store_true", help="print the table of an earlier run, from its folder")
     options = parser.parse_args()
     folder: Path = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     bench = Bench(Console(highlight=False), options.name, folder)
+    if options.show:
+        bench.read()
+        return bench.report()
     minutes = 0 if options.skip_soak else options.soak_minutes
     # The lab goes down then, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

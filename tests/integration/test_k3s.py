@@ -291,6 +291,7 @@ def test_all_nodes_start_while_the_first_one_is_down_since_they_join_at_a_fixed_
         assert {node: ready[node] for node in others} == dict.fromkeys(others, "True")
     finally:
         split.lab("power-on", "--name", split.name, lost)
+    wait_for("the return of the first one", lambda: split.play("audit").says("server may be lost"), 180)
 
 
 def test_the_loss_of_the_first_server_with_etcd_alone_costs_no_request_at_a_live_node(split: Cluster, tmp_path: pathlib.Path) -> None:

@@ -21,9 +21,10 @@ def view(gone: float | None, last: float | None) -> dict[str, Any]:
 def lost(gone: float | None = 38.0, worst: float = 42.0, **changes: Any) -> dict[str, Any]:
     """A result of a drill that lost the leader; one observer, no request failed too late."""
     dropped = [
-        {"kind": "unacknowledged", "measured": 103.0, "worst": 116.0},
-        {"kind": "unacknowledged", "measured": 105.5, "worst": 116.0},
-        {"kind": "idle", "measured": None, "worst": 136.0},
+        {"kind": "unacknowledged", "measured": 103.0, "worst": 116.0, "lost": True},
+        {"kind": "unacknowledged", "measured": 105.5, "worst": 116.0, "lost": True},
+        {"kind": "unacknowledged", "measured": None, "worst": None, "lost": False},
+        {"kind": "idle", "measured": None, "worst": 136.0, "lost": True},
     ]
     steps = [step("new_leader", 17.5, 17.3, 19.4), step("endpoint_gone", gone, 38.5, worst)]
     return {
