@@ -21,7 +21,7 @@ export KUBEKEEL_CACHE
 # A collection that is installed elsewhere must not stand in for this checkout.
 unexport ANSIBLE_COLLECTIONS_PATH
 
-.PHONY: help setup lab-requirements lab-up lab-down demo lint test $(TESTS) bench bench-failover lock
+.PHONY: help setup lab-requirements lab-up lab-down demo lint test $(TESTS) fuzz bench bench-failover lock
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -76,6 +76,9 @@ test-microk8s test-k3s: lab-requirements
 
 test-scenarios: lab-requirements
 	molecule test --all
+
+fuzz: setup ## Give modules and readers inputs that are nearly right (KUBEKEEL_FUZZ=10 for ten times as many)
+	pytest tests/fuzz
 
 bench: lab-requirements ## Time a run with nothing to do beside a ping
 	python tests/bench.py

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.kubekeel.ha.plugins.plugin_utils import drill_picture, drill_result
+from ansible_collections.kubekeel.ha.plugins.plugin_utils import drill_picture, drill_result, filters
 
 
 class FilterModule:
@@ -15,4 +15,6 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return them by name."""
-        return {"drill_compared": drill_result.compared, "drill_result": drill_result.result, "drill_svg": drill_picture.svg}
+        return filters.refusing(
+            {"drill_compared": drill_result.compared, "drill_result": drill_result.result, "drill_svg": drill_picture.svg}
+        )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.kubekeel.ha.plugins.plugin_utils import drill_plan
+from ansible_collections.kubekeel.ha.plugins.plugin_utils import drill_plan, filters
 
 
 def plan(cluster: Mapping[str, Any], scenario: str, method: str) -> dict[str, Any]:
@@ -24,4 +24,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return them by name."""
-        return {"drill_plan": plan}
+        return filters.refusing({"drill_plan": plan})

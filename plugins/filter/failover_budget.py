@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.kubekeel.ha.plugins.module_utils import go_duration
-from ansible_collections.kubekeel.ha.plugins.plugin_utils import budget
+from ansible_collections.kubekeel.ha.plugins.plugin_utils import budget, filters
 
 
 def failover_budget(servers: Any) -> dict[str, Any]:
@@ -37,4 +37,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return them by name."""
-        return {"failover_budget": failover_budget}
+        return filters.refusing({"failover_budget": failover_budget})

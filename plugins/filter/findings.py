@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.kubekeel.ha.plugins.plugin_utils import findings
+from ansible_collections.kubekeel.ha.plugins.plugin_utils import filters, findings
 
 
 class FilterModule:
@@ -15,9 +15,11 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return them by name."""
-        return {
-            "findings_alike": findings.alike,
-            "findings_by_nodes": findings.by_nodes,
-            "findings_guards": findings.guards,
-            "findings_reasons": findings.reasons,
-        }
+        return filters.refusing(
+            {
+                "findings_alike": findings.alike,
+                "findings_by_nodes": findings.by_nodes,
+                "findings_guards": findings.guards,
+                "findings_reasons": findings.reasons,
+            }
+        )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.kubekeel.ha.plugins.plugin_utils import heartbeats
+from ansible_collections.kubekeel.ha.plugins.plugin_utils import filters, heartbeats
 
 
 def heartbeat_order(surveyed: Any, servers: Collection[str] = ()) -> dict[str, Any]:
@@ -23,4 +23,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return them by name."""
-        return {"heartbeat_order": heartbeat_order}
+        return filters.refusing({"heartbeat_order": heartbeat_order})

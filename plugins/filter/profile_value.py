@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.kubekeel.ha.plugins.plugin_utils import profiles
+from ansible_collections.kubekeel.ha.plugins.plugin_utils import filters, profiles
 
 
 def profile_value(profile: Any, variable: str) -> Any:
@@ -24,4 +24,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return them by name."""
-        return {"profile_value": profile_value}
+        return filters.refusing({"profile_value": profile_value})

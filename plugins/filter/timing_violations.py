@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.kubekeel.ha.plugins.module_utils import timing
+from ansible_collections.kubekeel.ha.plugins.plugin_utils import filters
 
 
 def timing_violations(durations: Any) -> list[str]:
@@ -23,4 +24,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return them by name."""
-        return {"timing_violations": timing_violations}
+        return filters.refusing({"timing_violations": timing_violations})

@@ -47,14 +47,14 @@ class YamlError(ValueError):
 
 # Control characters, halves of characters, and what YAML 1.1 takes for line breaks beside the line feed.
 _ODD = re.compile("[^\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
-_BLANK = re.compile(r"(?:[ \t]*(?:#[^\n]*)?(?:\n|$))+")
+_BLANK = re.compile(r"(?:[ ]*(?:#[^\n]*)?(?:\n|$))+")
 _COMMENT = re.compile(r"[ \t]*(?:(?<=[ \t])#[^\n]*)?(?=\n|$)")
 _DOCUMENT = re.compile(r"(?:---|\.\.\.)(?=[ \t\n]|$)")
 _ANCHOR = re.compile(r"&([^\s,\[\]{}]+)[ \t]*")
 _ALIAS = re.compile(r"\*([^\s,\[\]{}]+)")
 _SINGLE = re.compile(r"'((?:[^']|'')*)'")
 _DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_PLAIN_KEY = re.compile(r"[^\s#:,\[\]{}&*!|>'\"%@`?-][^\n]*?(?=[ \t]*:(?:[ \t\n]|$))|-[^\s][^\n]*?(?=[ \t]*:(?:[ \t\n]|$))")
+_PLAIN_KEY = re.compile(r"(?:[^\s#:,\[\]{}&*!|>'\"%@`?-]|-[^\s])(?:[^\n#]|(?<![ \t])#){0,1023}?(?=[ \t]*:(?:[ \t\n]|$))")
 _COLON = re.compile(r"[ \t]*:(?=[ \t\n]|$)[ \t]*")
 _BLOCK_HEADER = re.compile(r"([|>])([+-]?[1-9]?|[1-9][+-])[ \t]*(?:[ \t]#[^\n]*)?\n")
 _PLAIN = r"(?:[^\s,\[\]{}#&*!|>'\"%@`:?-]|[:?-](?=[^\s]))"
@@ -65,6 +65,9 @@ _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", r
 _ESCAPES = {"0": "\0", "a": "\a", "b": "\b", "t": "\t", "\t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", "e": "\x1b"}
 _ESCAPES.update({" ": " ", '"': '"', "/": "/", "\\": "\\", "N": "\x85", "_": "\xa0", "L": "\u2028", "P": "\u2029"})
 _FOLD = re.compile(r"[ \t]*\n(?:[ \t]*\n)*[ \t]*")
+
+_LONGEST_KEY = 1024
+"""Of what stands before a colon."""
 
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))
 _TRUE = frozenset(("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "y", "Y"))
@@ -107,7 +110,7 @@ def _resolve(plain: str) -> str:
 
 def _fold(text: str) -> str:
     """Join the lines of a scalar that goes over several: a line break is a space, an empty line a line break."""
-    return _FOLD.sub(lambda found: "\n" * (found.group().count("\n") - 1) or " ", text)
+    return _FOLD.sub(lambda found: "\n" * (found.group().count("\n") - 1) or " ", text) if "\n" in text else text
 
 
 class _Reader:
@@ -165,12 +168,15 @@ class _Reader:
         while not self.ends() and self.text[self.at] == "%" and self.column() == 0:
             self.at = self.text.find("\n", self.at) if "\n" in self.text[self.at :] else len(self.text)
             self.next_line()
-        if self.column() == 0 and self.text.startswith("---", self.at) and self.take(_DOCUMENT):
+        begun = self.column() == 0 and self.text.startswith("---", self.at) and self.take(_DOCUMENT)
+        if begun:
             self.next_line()
         indent = self.column()
         while not self.ends():
             if self.column() == 0 and _DOCUMENT.match(self.text, self.at):
                 # K3s reads the first document alone.
+                if not found and not begun:
+                    raise self.error("a document ends here that did not begin")
                 break
             if self.column() != indent:
                 raise self.error("the indentation does not fit the lines above")
@@ -178,9 +184,10 @@ class _Reader:
         return found
 
     def entry(self, indent: int) -> Entry:
-        line = self.line()
+        line, start = self.line(), self.at
         key = self.key()
-        if not self.take(_COLON):
+        colon = self.take(_COLON)
+        if not colon or "\n" in self.text[start : self.at] or colon.start() - start > _LONGEST_KEY:
             raise self.error("a key and a colon are needed here")
         return Entry(key, self.value(indent), line)
 

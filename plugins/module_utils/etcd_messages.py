@@ -117,7 +117,7 @@ def fields(data: bytes) -> Iterator[Field]:
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
-        if at >= len(data):
+        if at >= len(data) or shift > 63:
             raise ValueError("a message of etcd is cut off")
         value |= (data[at] & 0x7F) << shift
         at += 1

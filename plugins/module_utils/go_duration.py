@@ -20,7 +20,7 @@ _UNITS = {
 }
 # Go counts nanoseconds in 63 bits.
 _LONGEST = Decimal(2**63 - 1) * _UNITS["ns"]
-_NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
+_NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 _PART = re.compile(rf"({_NUMBER})(ns|us|µs|μs|ms|s|m|h)")
 _WHOLE = re.compile(rf"(?:{_NUMBER}(?:ns|us|µs|μs|ms|s|m|h))+")
 

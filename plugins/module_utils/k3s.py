@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 from typing import TYPE_CHECKING
 
 from ansible_collections.kubekeel.ha.plugins.module_utils import (
     addresses,
     config_yaml,
+    environment_file,
     etcd_client,
     k3s_config,
     k3s_keys,
@@ -99,7 +101,7 @@ class K3sNode:
         shown = systemd.show(module, unit, "FragmentPath", "DropInPaths", "EnvironmentFiles", "Environment")
         self.environment = systemd.environment(shown)
         for path in systemd.environment_files(shown):
-            self.environment.update(unit_file.environment(node_files.read(path, follow=True) or ""))
+            self.environment.update(environment_file.variables(node_files.read(path, follow=True) or ""))
         self.program, self.command_line = self._command(shown)
         self.config_file = self._config_file(config_file)
         self.drop_in = os.path.join(self.config_file + ".d", k3s_config.DROP_IN)
@@ -124,7 +126,7 @@ class K3sNode:
 
     def _config_file(self, asked: str | None) -> str:
         said = self.environment.get("K3S_CONFIG_FILE") or next((one.value for one in self.command_line if one.key == "config"), None)
-        if said and "://" in said:
+        if said and not os.path.isabs(said):
             raise NodeError("unit %s reads its configuration from %s; kubekeel needs a file to put a drop-in beside" % (self.unit, said))
         if asked and asked != (said or CONFIG_FILE):
             raise NodeError("k3s_config_file is %s, but unit %s reads %s" % (asked, self.unit, said or CONFIG_FILE))
@@ -183,7 +185,7 @@ class K3sNode:
     def port(self) -> int:
         """The port of the supervisor and the API server."""
         found = self.value("https-listen-port")
-        return int(found.value) if found and found.value.isdigit() else PORT
+        return int(found.value) if found and re.fullmatch("[0-9]{1,5}", found.value) else PORT
 
     @property
     def node_name(self) -> str:
@@ -253,8 +255,8 @@ def read_files(config_file: str) -> list[File]:
         names = sorted(name for name in os.listdir(folder) if name.lower().endswith((".yaml", ".yml")))
     except FileNotFoundError:
         names = []
-    except OSError as error:
-        raise NodeError("%s cannot be read: %s" % (folder, error.strerror)) from error
+    except (OSError, ValueError) as error:
+        raise NodeError("%s cannot be read: %s" % (folder, getattr(error, "strerror", error))) from error
     paths = [path for path in (os.path.join(folder, name) for name in names) if not os.path.isdir(path) or os.path.islink(path)]
     found = []
     for path in [config_file, *paths]:

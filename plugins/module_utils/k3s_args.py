@@ -24,8 +24,9 @@ def plan(node: K3sNode, wanted: Mapping[str, Flags]) -> ArgsPlan:
     """
     for component, flags in wanted.items():
         for name, value in flags.items():
-            if value is not None and not value.isprintable():
-                raise NodeError("components.%s: --%s: the value holds a character that cannot be printed" % (component, name))
+            if value is not None and (not value.isprintable() or value != value.strip()):
+                why = "the value holds a character that cannot be printed, or a space at an end, which K3s takes away"
+                raise NodeError("components.%s: --%s: %s" % (component, name, why))
     decided = k3s_config.plan(node.role, node.files, node.command_line, node.drop_in, wanted, node.absent)
     made = ArgsPlan(reasons=decided.reasons, findings=decided.findings, absent=decided.absent)
     text, after = node_files.read(node.drop_in), decided.drop_in.text()

@@ -14,7 +14,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Collection, Mapping, Sequence
 
-from ansible_collections.kubekeel.ha.plugins.module_utils import config_yaml, k3s_keys
+from ansible_collections.kubekeel.ha.plugins.module_utils import config_yaml, k3s_keys, settings
 from ansible_collections.kubekeel.ha.plugins.module_utils.config_yaml import Entry, Scalar
 from ansible_collections.kubekeel.ha.plugins.module_utils.go_duration import same_value
 
@@ -139,9 +139,9 @@ class DropIn:
         entries = [entry for file in files if file.path == path for entry in file.entries]
         components = {known.key + "+": name for name, known in k3s_keys.COMPONENTS.items()}
         for entry in entries:
-            if entry.key in components and isinstance(entry.value, tuple):
-                items = [Argument(entry.key, item.text, "", item.line) for item in entry.value]
-                found.flags[components[entry.key]] = dict(item.flag for item in items)
+            component, flags = components.get(entry.key), _written_flags(entry)
+            if component and component not in found.flags and flags is not None:
+                found.flags[component] = flags
             elif entry.key in SETTINGS and isinstance(entry.value, Scalar):
                 found.settings[entry.key] = entry.value.text
             else:
@@ -156,6 +156,15 @@ class DropIn:
             if flags:
                 entries.append((known.key + "+", ["%s=%s" % (name, flags[name]) for name in sorted(flags)]))
         return _HEAD + config_yaml.render(entries) if entries else None
+
+
+def _written_flags(entry: Entry) -> dict[str, str] | None:
+    """Return the flags of a list as kubekeel writes it, each once and none as C(name+=value); None for anything else."""
+    if not isinstance(entry.value, tuple):
+        return None
+    flags = dict(Argument(entry.key, item.text, "", item.line).flag for item in entry.value)
+    names = [name for name in flags if settings.FLAG_NAME.fullmatch(name)]
+    return flags if len(names) == len(entry.value) else None
 
 
 @dataclass

@@ -14,7 +14,7 @@ Line = Tuple[int, int]
 AGENT, ETCD_ONLY, CONTROL_PLANE_ONLY, SERVER = "agent", "etcd-only server", "control-plane-only server", "server"
 ANY = (AGENT, ETCD_ONLY, CONTROL_PLANE_ONLY, SERVER)
 
-_RELEASE = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:-[A-Za-z]*\.?(\d+))?")
+_RELEASE = re.compile(r"v?([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})(?![0-9])")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Dict, Mapping, Union
+from typing import Dict, Mapping, Union
 
 NAME = "kubekeel-kubelet.yaml"
 HEAD = "# Written by kubekeel. Change it through the inventory: the next run writes it again.\n"
@@ -17,7 +17,9 @@ Value = Union[bool, int, float, str]
 Fields = Dict[str, Value]
 
 _KIND = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
-_LINE = re.compile(r"^(?P<name>[a-z][A-Za-z0-9]*):[ \t]*(?P<value>[^\n]*?)[ \t]*(?:(?<=[ \t])#[^\n]*)?$", re.MULTILINE)
+_LINE = re.compile(r"^(?P<name>[a-z][A-Za-z0-9]*):(?P<value>[^\n]*)$", re.MULTILINE)
+_QUOTED = re.compile(r"[ \t]*(?:\"([^\"]*)\"|'([^']*)')")
+_COMMENT = re.compile(r"[ \t]#.*")
 
 # What counts without a file and without the flag (kubernetes cmd/kubelet/app/options, applyLegacyDefaults). A file, also
 # an empty one, begins with other values.
@@ -27,7 +29,8 @@ _AUTHENTICATION = {
 }
 _AUTHORIZATION = {"authorization-mode": "  mode: AlwaysAllow\n"}
 _PORT = {"read-only-port": "readOnlyPort: 10255\n"}
-_LEGACY_FIELDS = ("authentication", "authorization", "readOnlyPort")
+OWN_FIELDS = ("apiVersion", "kind", "authentication", "authorization", "readOnlyPort")
+"""Fields that kubekeel's file states by itself."""
 
 
 def legacy(flags: Mapping[str, str]) -> str:
@@ -51,20 +54,20 @@ def render(fields: Mapping[str, Value], stated: str = "") -> str | None:
     """
     if not fields:
         return None
-    return HEAD + _KIND + "".join("%s: %s\n" % (name, json.dumps(fields[name])) for name in sorted(fields)) + stated
+    return HEAD + _KIND + "".join("%s: %s\n" % (name, json.dumps(fields[name], ensure_ascii=False)) for name in sorted(fields)) + stated
 
 
 def parse(text: str) -> Fields:
     """Return the fields that C(render) wrote."""
     found: Fields = {}
     for line in _LINE.finditer(text):
-        name = line.group("name")
-        if name not in ("apiVersion", "kind", *_LEGACY_FIELDS):
+        name, text = line.group("name"), line.group("value").strip()
+        if name not in OWN_FIELDS:
             try:
-                value: Any = json.loads(line.group("value"))
-            except ValueError:
+                value, end = json.JSONDecoder().raw_decode(text)
+            except (RecursionError, ValueError):
                 continue
-            if isinstance(value, (bool, int, float, str)):
+            if isinstance(value, (bool, int, float, str)) and not _COMMENT.sub("", text[end:]).strip():
                 found[name] = value
     return found
 
@@ -77,13 +80,14 @@ def stated(text: str) -> dict[str, tuple[str, int]]:
     """
     try:
         whole = json.loads(text)
-    except ValueError:
+    except (RecursionError, ValueError):
         whole = None
     if isinstance(whole, dict):
         return {name: (as_text(value), 1) for name, value in whole.items() if isinstance(value, (bool, int, float, str))}
     found = {}
     for line in _LINE.finditer(text.replace("\r\n", "\n")):
-        value = line.group("value").strip("\"'")
+        quoted = _QUOTED.match(line.group("value"))
+        value = quoted.group(1) or quoted.group(2) if quoted else _COMMENT.sub("", line.group("value")).strip(" \t\"'")
         if value:
             found[line.group("name")] = (value, text.count("\n", 0, line.start()) + 1)
     return found

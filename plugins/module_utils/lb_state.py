@@ -62,7 +62,7 @@ def parse(text: str) -> State | None:
     try:
         found = json.loads(text)
         url, addresses = found["ServerURL"], found["ServerAddresses"]
-    except (ValueError, TypeError, KeyError):
+    except (KeyError, RecursionError, TypeError, ValueError):
         return None
     if not isinstance(url, str) or not isinstance(addresses, list) or not all(isinstance(one, str) for one in addresses):
         return None

@@ -9,7 +9,7 @@ from typing import Any, Mapping
 
 from ansible_collections.kubekeel.ha.plugins.module_utils import kubelite_args, microk8s, node_files, settings
 from ansible_collections.kubekeel.ha.plugins.module_utils.args_plan import ArgsPlan, Flags
-from ansible_collections.kubekeel.ha.plugins.module_utils.node_change import Change, FileChange
+from ansible_collections.kubekeel.ha.plugins.module_utils.node_change import Change, FileChange, hide_secrets
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
 
 
@@ -55,6 +55,13 @@ def plan_file(component: str, path: str, text: str, wanted: Flags) -> tuple[str,
     return after, changes
 
 
+def _shown(problem: kubelite_args.Problem, path: str) -> dict[str, Any]:
+    """Return a problem for a result, without the value of a secret, which its reason may repeat."""
+    text = hide_secrets(problem.text)
+    why = problem.why if text == problem.text else "it holds something else than flags and their values"
+    return {"path": path, "line": problem.line, "text": text, "why": why}
+
+
 def plan(args_dir: str, wanted: Mapping[str, Flags]) -> ArgsPlan:
     """Return what has to change on this node.
 
@@ -67,11 +74,13 @@ def plan(args_dir: str, wanted: Mapping[str, Flags]) -> ArgsPlan:
         path, text = read_args(args_dir, component)
         after, changed = plan_file(component, path, text, flags)
         made.changes += changed
+        parsed = kubelite_args.parse(after)
+        if not parsed.flags:
+            raise NodeError("%s would hold no flags any more, as one that is damaged; leave it another one" % path)
         if after != text:
             made.files.append(FileChange(path, text, after))
-        parsed = kubelite_args.parse(after)
         made.effective[component] = parsed.effective()
-        found: list[dict[str, Any]] = [dict(vars(problem), path=path) for problem in kubelite_args.problems(parsed, component)]
+        found = [_shown(problem, path) for problem in kubelite_args.problems(parsed, component)]
         made.problems += found
         made.warnings += ["{path}:{line}: '{text}': {why}".format(**problem) for problem in found]
         if microk8s.is_worker() and component not in (settings.KUBELET, settings.PROXY):

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
     from ansible_collections.kubekeel.ha.plugins.module_utils.args_plan import ArgsPlan
 
-_HIDDEN = r"\b[\w-]*(?:token|secret|password|passwd|(?:access|secret)[-_]key)"
-_SECRET = re.compile(r"(?P<setting>" + _HIDDEN + r"[\"']?\s*[:=]\s*)[^\n]*\S", re.IGNORECASE)
+_HIDDEN = r"(?:token|secret|password|passwd|(?:access|secret)[-_]key)[\"']?"
+_SECRET = re.compile(
+    r"(?P<setting>" + _HIDDEN + r"\s*[:=]\s*|--[\w-]{0,40}" + _HIDDEN + r"\s+)(?=\S)[^\n]*\S(?:[\r\n]+[ \t][^\n]*)*", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,11 @@ class Change:
 
     def as_result(self) -> dict[str, str | None]:
         """Return the change for a module's result, with the reason and the source of its setting."""
-        return dict(vars(self), **settings.explain(self.name))
+        before, after = self._shown(self.before), self._shown(self.after)
+        return dict(vars(self), before=before, after=after, **settings.explain(self.name))
+
+    def _shown(self, value: str | None) -> str | None:
+        return None if value is None else hide_secrets("%s=%s" % (self.name, value))[len(self.name) + 1 :]
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,9 @@ class FileChange:
 
 
 def _without(text: str, other: str) -> str:
-    lines = set(other.splitlines(keepends=True))
-    return "".join(line for line in text.splitlines(keepends=True) if line not in lines)
+    # A last line that only gets its end stays, too.
+    lines = set(other.splitlines())
+    return "".join(line for line in text.splitlines(keepends=True) if line.splitlines()[0] not in lines)
 
 
 def hide_secrets(text: str) -> str:

@@ -37,8 +37,8 @@ def read(path: str, follow: bool = False) -> str | None:
             return file.read()
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise NodeError("%s cannot be read: %s" % (path, error.strerror)) from error
+    except (OSError, ValueError) as error:
+        raise NodeError("%s cannot be read: %s" % (path, _why(error))) from error
 
 
 def write(path: str, text: str, mode: int = 0o644, sync: bool = True) -> None:
@@ -69,8 +69,8 @@ def write(path: str, text: str, mode: int = 0o644, sync: bool = True) -> None:
         temporary = None
         if sync:
             _sync_folder(folder)
-    except OSError as error:
-        raise NodeError("%s cannot be written: %s" % (path, error.strerror)) from error
+    except (OSError, ValueError) as error:
+        raise NodeError("%s cannot be written: %s" % (path, _why(error))) from error
     finally:
         if temporary:
             os.unlink(temporary)
@@ -87,8 +87,8 @@ def remove(path: str) -> None:
         _sync_folder(os.path.dirname(path))
     except FileNotFoundError:
         return
-    except OSError as error:
-        raise NodeError("%s cannot be removed: %s" % (path, error.strerror)) from error
+    except (OSError, ValueError) as error:
+        raise NodeError("%s cannot be removed: %s" % (path, _why(error))) from error
 
 
 def mode(path: str) -> int:
@@ -134,8 +134,13 @@ def make_folder(path: str, mode: int) -> None:
     """
     try:
         os.makedirs(path, mode=mode, exist_ok=True)
-    except OSError as error:
-        raise NodeError("%s cannot be created: %s" % (path, error.strerror)) from error
+    except (OSError, ValueError) as error:
+        raise NodeError("%s cannot be created: %s" % (path, _why(error))) from error
+
+
+def _why(error: Exception) -> str:
+    """Return what is wrong; a name with a byte 0 is a ValueError, which has no C(strerror)."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _sync_folder(folder: str) -> None:

@@ -4,12 +4,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
+import re
 from typing import Collection, Iterable
 from urllib.parse import urlsplit
 
 from ansible_collections.kubekeel.ha.plugins.module_utils import addresses
 
 PORT = 6443
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?")
+"""A name, or an address without brackets."""
 
 
 def normalize(address: str, default_port: int = 443) -> str:
@@ -24,9 +27,11 @@ def normalize(address: str, default_port: int = 443) -> str:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise ValueError("'%s' is no address: %s" % (address, error)) from error
-    if parts.scheme != "https" or not host or parts.path.strip("/") or parts.query or parts.username is not None:
+    more = parts.path.strip("/") or parts.query or parts.fragment or parts.username is not None or port == 0
+    # What cannot be printed would be left out of the parts.
+    if parts.scheme != "https" or not _HOST.fullmatch(host or "") or more or not text.isprintable():
         raise ValueError("'%s' is no address of servers such as https://k3s.example.org:6443" % address)
-    return "https://" + addresses.join(host, port or default_port)
+    return "https://" + addresses.join(host or "", port or default_port)
 
 
 def host_of(url: str) -> str:

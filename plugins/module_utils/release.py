@@ -17,7 +17,7 @@ were too short. 1.36 is the last line that known_bugs and failover were looked u
 bugs that nobody would be told of.
 """
 
-_RELEASE = re.compile(r"\bv?(\d+)\.(\d+)(?:\.(\d+))?")
+_RELEASE = re.compile(r"\bv?([0-9]{1,9})\.([0-9]{1,9})(?:\.([0-9]{1,9}))?(?![0-9])")
 
 
 def parse_release(text: str) -> Release | None:

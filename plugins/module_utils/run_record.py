@@ -44,7 +44,8 @@ class RunRecord:
         if text is not None:
             try:
                 self._data.update(**json.loads(text))
-            except (TypeError, ValueError) as error:
+                _check(self._data)
+            except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
                 raise node_files.NodeError("%s is damaged: %s. Nothing was taken back" % (self._path, error)) from error
 
     @property
@@ -208,3 +209,32 @@ def rotate(keep: int, runs: str | None = None) -> list[str]:
         except OSError as error:
             raise node_files.NodeError("%s cannot be removed: %s" % (record.folder, error.strerror)) from error
     return [record.run_id for record in old]
+
+
+def _check(data: Mapping[str, Any]) -> None:
+    """Raise KeyError or TypeError where a record is not as it was written."""
+    texts = [data["state"], *_texts(data["units"]), *_texts(data["adopted"]), *_texts(data.get("restore", []))]
+    for name, value in data.get("about", {}).items():
+        texts += [name, value]
+    for entry in data["entries"]:
+        texts.append(entry["name"])
+        if entry["kind"] == "file":
+            texts += [value for value in (entry["kept"], entry["before"], *_texts(entry["after"])) if value is not None]
+            _check_mode(entry["mode"])
+        elif entry["kind"] == "sysctl":
+            texts += [entry["before"], *_texts(entry["after"])]
+        elif entry["kind"] != "folder":
+            raise TypeError("it holds a %r" % (entry["kind"],))
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("it holds something else than texts")
+
+
+def _texts(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError("%r is no list" % (value,))
+    return value
+
+
+def _check_mode(mode: Any) -> None:
+    if mode is not None and (not isinstance(mode, int) or not 0 <= mode <= 0o7777):
+        raise TypeError("%r is no mode of a file" % (mode,))

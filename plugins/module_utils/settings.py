@@ -20,8 +20,8 @@ KUBELET = "kubelet"
 COMPONENTS = (APISERVER, CONTROLLER_MANAGER, SCHEDULER, PROXY, KUBELET)
 ETCD = "etcd"
 """K3s' datastore; of MicroK8s no part."""
-FLAG_NAME = re.compile(r"[a-z][a-z0-9-]*")
-"""A flag's name without its dashes."""
+FLAG_NAME = re.compile(r"[a-z](?:[a-z0-9-]*[a-z0-9])?")
+"""A flag's name without its dashes. To K3s a last '-' or '+' would mean something."""
 
 
 @dataclass(frozen=True)

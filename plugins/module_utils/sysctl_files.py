@@ -11,6 +11,8 @@ from typing import Iterable, Mapping, Tuple
 # In the order of precedence: of two files with the same name the one in the earlier folder is read alone.
 FOLDERS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d")
 
+_SWAPPED = str.maketrans("./", "/.")
+
 Entry = Tuple[str, str]
 """A sysctl's name with dots (it may be a glob) and its value."""
 
@@ -18,12 +20,17 @@ Entry = Tuple[str, str]
 def dotted(name: str) -> str:
     """Return a sysctl's name with dots; where a slash comes first, slashes and dots have changed places."""
     first = next((character for character in name if character in "./"), ".")
-    return name.translate(str.maketrans("./", "/.")) if first == "/" else name
+    return name.translate(_SWAPPED) if first == "/" else name
 
 
 def proc_path(name: str) -> str:
     """Return the file below /proc/sys of a dotted name."""
-    return "/proc/sys/" + name.translate(str.maketrans("./", "/."))
+    return "/proc/sys/" + name.translate(_SWAPPED)
+
+
+def is_name(name: str) -> bool:
+    """Tell whether a dotted name is one of a sysctl, and leads to no file beside /proc/sys."""
+    return name.isprintable() and not {"", ".", ".."}.intersection(name.translate(_SWAPPED).split("/"))
 
 
 def normalize(value: str) -> str:

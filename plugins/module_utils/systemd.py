@@ -47,7 +47,8 @@ def environment_files(shown: dict[str, str]) -> list[str]:
 
 def environment(shown: dict[str, str]) -> dict[str, str]:
     """Return the variables of the property Environment."""
-    return unit_file.environment("\n".join(unit_file.split(shown.get("Environment", ""))))
+    words = (word.partition("=") for word in unit_file.split(shown.get("Environment", "")))
+    return {name: value for name, equals, value in words if equals}
 
 
 def mark_changed(module: AnsibleModule, unit: str, run_id: str | None = None) -> None:

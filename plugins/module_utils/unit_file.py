@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Iterable, List, Mapping, Tuple
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)|\$\$")
-_PART = re.compile(r"'(?P<single>[^']*)'|\"(?P<double>(?:[^\"\\]|\\.)*)\"|(?:[^'\"\\]|\\.)+", re.DOTALL)
-_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -82,67 +80,9 @@ def expand(words: Iterable[Word], environment: Mapping[str, str]) -> list[Word]:
     return found
 
 
-def environment(text: str) -> dict[str, str]:
-    """Return the variables of an environment file; lines of another form are passed over, as systemd does."""
-    found = {}
-    for line in logical_lines(text):
-        assignment = _assignment(line)
-        if assignment:
-            found[assignment.group(1)] = _unquote(assignment.group(2).strip())
-    return found
-
-
-def _assignment(line: Lines) -> re.Match[str] | None:
-    return _ASSIGNMENT.fullmatch("".join(part for _number, part in line))
-
-
 def split(text: str) -> list[str]:
     """Return the words of a list that systemd prints, such as C(A=1 "B=2 3"); all of it as one word where a quote is open."""
     try:
         return shlex.split(text)
     except ValueError:
         return [text]
-
-
-def _unquote(value: str) -> str:
-    """Return a value without its quotes, as systemd reads an environment file (systemd.exec, EnvironmentFile=)."""
-
-    def plain(found: re.Match[str]) -> str:
-        if found["single"] is not None:
-            return found["single"]
-        if found["double"] is not None:
-            return re.sub(r"\\([\"\\`$])", r"\1", found["double"])
-        return re.sub(r"\\(.)", r"\1", found[0])
-
-    return _PART.sub(plain, value)
-
-
-def set_variables(text: str, wanted: Mapping[str, str | None]) -> str:
-    """Return the text of an environment file with each variable once, or not at all for None; the rest stays as it is.
-
-    Raises:
-        ValueError: a value goes over several lines.
-    """
-    for line in logical_lines(text):
-        if _PART.sub("", "".join(part for _number, part in line).partition("=")[2]):
-            raise ValueError("line %d: a quote is not closed, or a value goes over several lines" % line[0][0])
-    lines: dict[int, str] = {number: line + "\n" for number, line in enumerate(text.split("\n"), 1)}
-    if text.endswith("\n") or not text:
-        del lines[max(lines)]
-    for name, value in wanted.items():
-        found = [line for line in logical_lines(text) if (_assignment(line) or ("", ""))[1] == name]
-        carried = environment(text).get(name) == value
-        for line in found[:-1] if carried else found:
-            for number, _part in line:
-                del lines[number]
-        if value is not None and not carried:
-            # Where it stood, so that a reader finds it there.
-            place = found[-1][0][0] if found else len(lines) + len(text) + 1
-            lines[place] = "%s=%s\n" % (name, _quote(value))
-    return "".join(line for _number, line in sorted(lines.items()))
-
-
-def _quote(value: str) -> str:
-    if re.fullmatch(r"[\w./:@%+,=-]*", value):
-        return value
-    return '"%s"' % value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("`", "\\`")

@@ -67,7 +67,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     missing = [name for name in wanted if name.replace("-", "_") not in there]
     if not module.check_mode:
         for name in missing:
-            code, _dummy, err = module.run_command(["modprobe", name])
+            code, _dummy, err = module.run_command(["modprobe", "--", name])
             if code:
                 raise NodeError("the kernel module %s cannot be loaded: %s" % (name, err.strip()))
         node_change.keep(module.params["run_id"], files)

@@ -99,6 +99,7 @@ restart:
   sample: [snap.microk8s.daemon-kubelite]
 """
 
+import math
 import os
 from typing import Any, Dict, Optional
 
@@ -138,7 +139,10 @@ def wanted_fields(given: dict[str, Any]) -> Wanted:
     for name, value in given.items():
         if not kubelet_file.FIELD.fullmatch(name):
             raise NodeError("settings: '%s' is not the name of a field such as nodeLeaseDurationSeconds" % name)
-        if value is not None and not isinstance(value, (bool, int, float, str)):
+        if name in kubelet_file.OWN_FIELDS:
+            raise NodeError("settings: %s stands in the file already, with what counts without it; set the kubelet's flag" % name)
+        is_number = isinstance(value, float) and math.isfinite(value)
+        if value is not None and not is_number and not isinstance(value, (bool, int, str)):
             raise NodeError("settings.%s: one value is needed, not %r" % (name, value))
         if isinstance(value, str) and not value.isprintable():
             raise NodeError("settings.%s: the value holds a character that cannot be printed" % name)

@@ -66,13 +66,13 @@ from typing import Any, Dict, Mapping, Optional
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubekeel.ha.plugins.module_utils import (
     distribution,
+    environment_file,
     k3s,
     node_change,
     node_files,
     node_module,
     systemd,
     unit_environment,
-    unit_file,
 )
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_change import FileChange
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
@@ -124,23 +124,23 @@ class EnvironmentFile:
             cure = "add EnvironmentFile=-%s to it, as the K3s installer does" % self.path
             raise NodeError("unit %s does not read %s; %s" % (unit, self.path, cure))
         self.text = node_files.read(self.path)
-        self.ours = unit_file.environment(self.text or "")
+        self.ours = environment_file.variables(self.text or "")
 
     def effective(self, text: str | None) -> dict[str, str]:
         """Return what the unit gets once C(text) is in the file; of two files the later one counts."""
         found: dict[str, str] = {}
         for path in self.paths:
-            found.update(unit_file.environment((text if path == self.path else node_files.read(path, follow=True)) or ""))
+            found.update(environment_file.variables((text if path == self.path else node_files.read(path, follow=True)) or ""))
         return found
 
     def render(self, wanted: Wanted) -> str | None:
         """Return the new text, None for no file.
 
         Raises:
-            NodeError: a value goes over several lines.
+            NodeError: the file is none that a line can be added to.
         """
         try:
-            return unit_file.set_variables(self.text or "", wanted) or None
+            return environment_file.set_variables(self.text or "", wanted) or None
         except ValueError as error:
             raise NodeError("%s: %s. Nothing was changed" % (self.path, error)) from error
 
@@ -153,6 +153,8 @@ def wanted_variables(environment: Mapping[str, Any]) -> Wanted:
     """
     wanted = {name: None if value is None else str(value) for name, value in environment.items()}
     for name, value in wanted.items():
+        if isinstance(environment[name], (dict, list)):
+            raise NodeError("environment.%s: one value is needed, not %r" % (name, environment[name]))
         try:
             unit_environment.check(name, value or "")
         except ValueError as error:

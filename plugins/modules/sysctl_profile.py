@@ -56,6 +56,11 @@ overridden:
     name: {description: The sysctl., type: str}
     value: {description: What the other file sets., type: str}
     path: {description: The other file., type: str}
+findings:
+  description: A sentence for each of them.
+  returned: success
+  type: list
+  elements: str
 restart:
   description: Always empty; running connections and processes see the change at once.
   returned: success
@@ -67,6 +72,24 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, node_module, running_kernel, sysctl_files
+from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
+
+
+def wanted_settings(settings: dict[str, Any]) -> dict[str, str]:
+    """Return the option O(settings) by dotted names, with every value as text.
+
+    Raises:
+        NodeError: a name or a value cannot be meant.
+    """
+    wanted: dict[str, str] = {}
+    for name, value in settings.items():
+        dotted, text = sysctl_files.dotted(name), sysctl_files.normalize(str(value))
+        if not sysctl_files.is_name(dotted) or dotted in wanted:
+            raise NodeError("settings: '%s' is no name of a sysctl, or stands there twice" % name)
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)) or not text.isprintable():
+            raise NodeError("settings.%s: a number or a text is needed, not %r" % (name, value))
+        wanted[dotted] = text
+    return wanted
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -76,7 +99,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         NodeError: the operator has to know.
     """
     path = module.params["path"]
-    wanted = {sysctl_files.dotted(name): sysctl_files.normalize(str(value)) for name, value in module.params["settings"].items()}
+    wanted = wanted_settings(module.params["settings"])
     runtime = {name: running_kernel.sysctl(name) for name in wanted}
     text = node_files.read(path)
     rendered = sysctl_files.render(wanted) if wanted else None
@@ -92,13 +115,15 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         at_boot = (boot_before[name] or (None,))[0]
         if runtime[name] != value:
             changes.append(node_change.Change("sysctl", name, runtime[name], value, path))
-        elif at_boot != value:
+        elif at_boot != value and boot_after[name] != boot_before[name]:
             note = "now; at the next boot it would be %s" % (at_boot or "the kernel's default")
             changes.append(node_change.Change("sysctl", name, runtime[name], value, path, note))
-    for found in overridden:
-        module.warn(
-            "{path} sets {name} = {value} after kubekeel's file: at the next boot that value counts. Remove the line".format(**found)
-        )
+    findings = [
+        "{path} sets {name} = {value} after kubekeel's file: at the next boot that value counts. Remove the line".format(**found)
+        for found in overridden
+    ]
+    for finding in findings:
+        module.warn(finding)
     files = [node_change.FileChange(path, text, rendered)] if rendered != text else []
     stale = [name for name in wanted if runtime[name] != wanted[name]]
     if not module.check_mode:
@@ -118,6 +143,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "diff": diff,
         "effective": {name: {"runtime": wanted[name], "boot": (boot_after[name] or (None,))[0]} for name in wanted},
         "overridden": overridden,
+        "findings": findings,
         "restart": [],
     }
 

@@ -65,7 +65,7 @@ def read_nodes(text: str, source: str) -> list[Any]:
     """
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise ClusterError(
             "%s gives no JSON (%s), it begins with %r: the output of 'kubectl get nodes -o json' is needed" % (source, error, text[:60])
         ) from error

@@ -240,6 +240,7 @@ def test_any_object_is_a_host_or_a_sentence(labels: Any, annotations: Any, statu
     ("text", "message"),
     [
         ("", "gives no JSON"),
+        ("[" * 100_000, "gives no JSON"),
         ("No resources found", "gives no JSON .*begins with 'No resources found'"),
         ("[]", "gives JSON, but no list of nodes"),
         ('{"kind": "List"}', "gives JSON, but no list of nodes"),

@@ -99,6 +99,11 @@ def test_yaml_that_k3s_reads(text, expected):
         ("a: b\nc: \x00", 2),
         ("a: [?x, b]", 1),
         ("a: >\n  b\n    c\n", 3),
+        ("\t# note\na: b\n", 1),
+        ("a # b: c\n", 1),
+        ("a" * 1025 + ": b\n", 1),
+        ("'a\n b': c\n", 2),
+        ("...\na: b\n", 1),
     ],
 )
 def test_yaml_that_cannot_be_read_is_refused_by_line_and_its_text_is_not_told(text, line):
@@ -285,10 +290,22 @@ def test_components_that_do_not_run_here_get_no_flags(role, text, absent):
     assert ("kube-scheduler" in flags) is not absent
 
 
-@pytest.mark.parametrize("text", ["kubelet-arg: a=b\n", "tls-san+: [x]\n", "debug: true\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("kubelet-arg: a=b\n", "tls-san+: [x]\n", "debug: true\n"),
+        # What would be lost with the next text.
+        *("kubelet-arg+: [a=b, a=c]\n", "kubelet-arg+: [a+=b]\n"),
+    ],
+)
 def test_what_somebody_else_wrote_into_our_drop_in_is_a_reason(text):
     made, _flags = decide([""], FREQUENCY, ours=text)
     assert made.reasons == [f"{OURS}:1 was not written by kubekeel; move it to a file of your own"]
+
+
+def test_a_second_list_in_our_drop_in_is_a_reason():
+    made, _flags = decide([""], FREQUENCY, ours="kubelet-arg+: [a=b]\nkubelet-arg+: [c=d]\n")
+    assert made.reasons == [f"{OURS}:2 was not written by kubekeel; move it to a file of your own"]
 
 
 ETCD = {"etcd": {"heartbeat-interval": "100", "election-timeout": None}}

@@ -5,9 +5,17 @@ import json
 import struct
 
 import pytest
-from ansible_collections.kubekeel.ha.plugins.module_utils import addresses, etcd_messages, known_bugs, lb_state, registration, unit_file
+from ansible_collections.kubekeel.ha.plugins.module_utils import (
+    addresses,
+    environment_file,
+    etcd_messages,
+    known_bugs,
+    lb_state,
+    registration,
+    unit_file,
+)
 from ansible_collections.kubekeel.ha.plugins.module_utils.etcd_messages import EtcdMember, Frame
-from ansible_collections.kubekeel.ha.plugins.module_utils.node_change import hide_secrets
+from ansible_collections.kubekeel.ha.plugins.module_utils.node_change import Change, FileChange, hide_secrets
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +54,7 @@ def state(*addresses, url=JOIN):
         ('{"ServerURL": "x", "ServerAddresses": "y"}', [A], [A], "unreadable"),
         ('{"ServerURL": "x", "ServerAddresses": [1]}', [A], [A], "unreadable"),
         ('{"ServerURL": "x"}', [A], [A], "unreadable"),
+        ("[" * 100_000, [A], [A], "unreadable"),
     ],
 )
 def test_a_file_is_stale_only_where_nothing_in_it_helps(text, current, alive, verdict):
@@ -134,6 +143,7 @@ def test_a_bug_is_told_where_it_shows():
     assert len(known_bugs.findings("k3s", "v1.31.2+k3s1", "etcd-only server")) == 2
     assert known_bugs.findings("k3s", "v1.31.3+k3s1", "server") == []
     assert known_bugs.findings("k3s", "", "agent") == []
+    assert known_bugs.findings("k3s", "v1.31." + "9" * 5000, "agent") == []
     assert known_bugs.findings("microk8s", "v1.31.3", "agent") == []
 
 
@@ -144,6 +154,7 @@ def test_a_bug_is_told_where_it_shows():
         ("lb:6443", "https://lb:6443"),
         ("https://lb.example.org", "https://lb.example.org:443"),
         ("https://[fd00::1]:6443/", "https://[fd00::1]:6443"),
+        ("[fe80::1%eth0]:6443", "https://[fe80::1%eth0]:6443"),
     ],
 )
 def test_registration_addresses(address, expected):
@@ -151,7 +162,11 @@ def test_registration_addresses(address, expected):
 
 
 @pytest.mark.parametrize(
-    "address", ["", "http://lb:6443", "https://[bad", "fd00::1", "https://lb:6443/path", "https://me:pw@lb:6443", "https://lb:port"]
+    "address",
+    [
+        *("", "http://lb:6443", "https://[bad", "fd00::1", "https://lb:6443/path", "https://me:pw@lb:6443", "https://lb:port"),
+        *("https://l b:6443", "https://lb,lc:6443", "https://lb\t:6443", "https://lb\0:6443", "https://lb:6443#x", "lb:0", "lb²"),
+    ],
 )
 def test_what_is_no_registration_address(address):
     with pytest.raises(ValueError, match="is no address"):
@@ -223,27 +238,66 @@ def test_a_drop_in_replaces_the_command():
         ("A=2\nB=2\n", {"A": None}, "B=2\n"),
         ("#A=2\n;A=3\n", {"A": "a b"}, '#A=2\n;A=3\nA="a b"\n'),
         ("AA=2\n", {"A": None}, "AA=2\n"),
+        ("export A=1\n", {"A": "1"}, "export A=1\nA=1\n"),
+        ("B\\\nA=2\n", {"A": "1"}, "B\\\nA=1\n"),
+        (" A=2\r\n\tB=2\r\n", {"A": "1"}, "A=1\n\tB=2\r\n"),
     ],
 )
 def test_variables_of_an_environment_file(text, wanted, expected):
-    assert unit_file.set_variables(text, wanted) == expected
-    assert unit_file.set_variables(expected, wanted) == expected
+    assert environment_file.set_variables(text, wanted) == expected
+    assert environment_file.set_variables(expected, wanted) == expected
 
 
 @pytest.mark.parametrize("text", ["A='one\nB=two'\n", 'A="one\n'])
 def test_an_environment_file_with_values_over_several_lines_is_refused(text):
     with pytest.raises(ValueError, match="line 1: a quote is not closed"):
-        unit_file.set_variables(text, {"B": "1"})
+        environment_file.set_variables(text, {"B": "1"})
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("B=x\\", "its last line goes on"),
+        ("B=x\\\n", "its last line goes on"),
+        ("B='x", "a quote is open"),
+        ("B=x\0", "its last line goes on"),
+        ("B=\udcff\n", "not UTF-8"),
+    ],
+)
+def test_a_line_that_would_be_no_line_of_its_own_is_not_added(text, part):
+    with pytest.raises(ValueError, match=part):
+        environment_file.set_variables(text, {"A": "1"})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A = x \t\n", "x"),
+        ("A=x\"y\"\n", 'x"y"'),
+        ("A=\"x\"  'y' z\n", "xyz"),
+        ("A=x\\ \n", "x "),
+        ("A=x\\\n# y\n", "x# y"),
+        ('A="x\\\ny\\q\\$"\n', "xy\\q$"),
+        ("A=x\rB=y", "x"),
+        ("A='x", "x"),
+        ("A=x\nA=\x1b\n", None),
+        ("A=x\nB=\udcff\n", None),
+        ("export A=x\n", None),
+        ("# A=x\n;A=x\nA\n", None),
+    ],
+)
+def test_environment_files_as_systemd_reads_them(text, expected):
+    assert environment_file.variables(text).get("A") == expected
 
 
 def test_other_lines_of_an_environment_file_stay_byte_for_byte():
-    assert unit_file.set_variables("A=x\x0cy\r\n\n# \x85\n", {"B": "1"}) == "A=x\x0cy\r\n\n# \x85\nB=1\n"
+    assert environment_file.set_variables("A=x\x0cy\r\n\n# \x85\n", {"B": "1"}) == "A=x\x0cy\r\n\n# \x85\nB=1\n"
 
 
 @given(st.dictionaries(st.sampled_from(["A", "B", "C"]), st.text(st.characters(min_codepoint=32, max_codepoint=126))))
 def test_an_environment_file_says_what_was_wanted(wanted):
     wanted = {name: value.strip() for name, value in wanted.items()}
-    assert unit_file.environment(unit_file.set_variables("A=0\nX=1\n", wanted)) == {"A": "0", "X": "1"} | wanted
+    assert environment_file.variables(environment_file.set_variables("A=0\nX=1\n", wanted)) == {"A": "0", "X": "1"} | wanted
 
 
 @given(
@@ -294,6 +348,11 @@ def test_rubbish_is_refused_or_read_and_never_hangs(data):
             read(data)
 
 
+def test_a_number_without_an_end_is_refused_at_once():
+    with pytest.raises(ValueError, match="cut off"):
+        etcd_messages.members(b"\xff" * 4_000_000)
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -304,6 +363,8 @@ def test_rubbish_is_refused_or_read_and_never_hangs(data):
         "etcd-s3-secret-key: K10x",
         "  password: K10x",
         "etcd-s3-access-key=K10x",
+        "--bootstrap-token K10x",
+        "token: |\n\n  a\n  K10x",
     ],
 )
 def test_diffs_hide_what_is_secret(line):
@@ -316,3 +377,18 @@ def test_diffs_hide_what_is_secret(line):
 def test_diffs_show_what_is_not():
     text = '--leader-elect-lease-duration=15s\n--service-account-key-file=x\nHTTP2_PING_TIMEOUT_SECONDS=4\n- "tokencleaner=x"\n'
     assert hide_secrets(text) == text
+
+
+def test_a_long_line_is_looked_through_at_once():
+    text = "a-" * 100_000 + " " * 100_000 + "token:" + " " * 100_000
+    assert hide_secrets(text) == text
+
+
+def test_the_old_value_of_a_secret_is_hidden():
+    shown = Change("k3s", "K3S_TOKEN", "K10x", None, "/etc/default/k3s").as_result()
+    assert (shown["before"], shown["after"]) == ("********", None)
+
+
+def test_a_last_line_that_only_gets_its_end_is_not_shown():
+    shown = FileChange("/x", "PROXY=http://me:K10x@y", "PROXY=http://me:K10x@y\nA=1\n", only_changes=True).as_diff()
+    assert (shown["before"], shown["after"]) == ("", "A=1\n")

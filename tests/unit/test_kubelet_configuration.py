@@ -94,6 +94,30 @@ def test_fields_that_are_not_named_stay(put: Set, args_dir: pathlib.Path) -> Non
     assert FIELD not in text
 
 
+@pytest.mark.parametrize("value", ["a # b", "😀", 'a"b\\'])
+def test_a_text_of_any_kind_comes_back(put: Set, args_dir: pathlib.Path, value: str) -> None:
+    put(settings={"clusterDomain": value})
+    assert yaml.safe_load((args_dir / "kubekeel-kubelet.yaml").read_text())["clusterDomain"] == value
+    again = put(settings={"clusterDomain": value})
+    assert (again["changed"], again["changes"]) == (False, [])
+
+
+@pytest.mark.parametrize("text", ["a: " + "[" * 100_000, "a: x" + " " * 100_000 + "y"])
+def test_a_file_of_any_kind_is_looked_through(text: str) -> None:
+    assert list(kubelet_file.stated(text)) == ["a"]
+    assert kubelet_file.parse(text) == {}
+
+
+def test_a_path_that_is_none_is_told(put: Set, args_dir: pathlib.Path) -> None:
+    (args_dir / "kubelet").write_text(FLAGS + "--config=/x\0y\n")
+    assert "/x\0y cannot be read" in put()["msg"]
+
+
+def test_the_only_flag_of_a_file_stays(put: Set, args_dir: pathlib.Path) -> None:
+    (args_dir / "kubelet").write_text(f"--config={args_dir}/kubekeel-kubelet.yaml\n")
+    assert "would hold no flags any more" in put(None)["msg"]
+
+
 def test_restore_removes_what_was_not_there(put: Set, args_dir: pathlib.Path, run_module: Callable[..., Result]) -> None:
     put(run_id="r1")
     assert run_module(restore, run_id="r1")["changed"] is True
@@ -138,6 +162,10 @@ def test_somebody_elses_file_stays(put: Set, args_dir: pathlib.Path, tmp_path: p
         ({"node-lease": 4}, "is not the name of a field"),
         ({FIELD: [4]}, "one value is needed"),
         ({FIELD: "4\n5"}, "cannot be printed"),
+        ({FIELD: float("nan")}, "one value is needed"),
+        ({FIELD: float("-inf")}, "one value is needed"),
+        ({"kind": "x"}, "stands in the file already"),
+        ({"readOnlyPort": 0}, "stands in the file already"),
     ],
 )
 def test_refuses_what_cannot_be_meant(put: Set, settings: dict[str, Any], part: str) -> None:

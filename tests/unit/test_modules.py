@@ -3,13 +3,16 @@
 import json
 import os
 import pathlib
+import shlex
 import time
 
 import pytest
-from ansible_collections.kubekeel.ha.plugins.module_utils import node_files, run_record, sysctl_files, systemd
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubekeel.ha.plugins.module_utils import k3s, node_files, run_record, sysctl_files, systemd
 from ansible_collections.kubekeel.ha.plugins.modules import (
     component_args,
     k3s_registration,
+    kernel_modules,
     node_info,
     restore,
     service_environment,
@@ -187,7 +190,14 @@ def test_restore_that_broke_off_still_asks_for_the_restart(
     assert (again["changed"], again["restart"]) == (False, ["snap.microk8s.daemon-kubelite"])
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "[" * 100_000, '{"entries": {}}', '{"entries": [null]}', '{"units": "x"}', '{"adopted": [1]}'),
+        *('{"entries": [{"kind": "file", "path": null}]}', '{"entries": [{"kind": "file", "path": "/x"}]}'),
+        *('{"entries": [{"kind": "sysctl", "name": "x"}]}', '{"entries": [{"kind": "x"}]}', '{"entries": [{"kind": []}]}'),
+    ],
+)
 def test_restore_refuses_a_damaged_record(run_module: RunModule, args_dir: pathlib.Path, tmp_path: pathlib.Path, text: str) -> None:
     set_lease(run_module, args_dir, run_id="r1")
     (tmp_path / "runs/r1/record.json").write_text(text)
@@ -210,10 +220,25 @@ def test_records_are_for_root_only(run_module: RunModule, args_dir: pathlib.Path
     assert {entry.stat().st_mode & 0o777 for entry in folder.iterdir()} == {0o600}
 
 
+def test_a_line_that_does_not_work_is_shown_without_its_secret(run_module: RunModule, args_dir: pathlib.Path) -> None:
+    (args_dir / "kube-scheduler").write_text(SCHEDULER + "x --bootstrap-token=K10secret\n")
+    result = set_lease(run_module, args_dir)
+    assert [(problem["line"], problem["text"]) for problem in result["problems"]] == [(4, "x --bootstrap-token=********")]
+    assert "K10secret" not in json.dumps({**result, "effective": None})
+
+
 @pytest.mark.parametrize("run_id", ["../x", "", ".", "a/b"])
 def test_a_run_id_is_no_path(tmp_path: pathlib.Path, run_id: str) -> None:
     with pytest.raises(node_files.NodeError, match="run_id"):
         run_record.RunRecord(run_id, str(tmp_path))
+
+
+def test_a_module_of_the_kernel_is_no_option(run_module: RunModule, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[list[str]] = []
+    monkeypatch.setattr(AnsibleModule, "run_command", lambda _module, words: called.append(words) or (1, "", "not found"))
+    result = run_module(kernel_modules, modules=["--version"], path=str(tmp_path / "x.conf"))
+    assert "cannot be loaded" in result["msg"]
+    assert called == [["modprobe", "--", "--version"]]
 
 
 @pytest.fixture
@@ -239,6 +264,17 @@ def test_a_dropin_comes_and_goes_with_its_variables(run_module: RunModule, unit:
     assert "A=" not in unit.read_text()
     run_module(service_environment, unit="x", environment={"B": None})
     assert not unit.exists()
+
+
+@pytest.mark.usefixtures("unit")
+@pytest.mark.parametrize("value", [["a"], {"a": 1}])
+def test_a_variable_has_one_value(run_module: RunModule, value: object) -> None:
+    assert "one value is needed" in run_module(service_environment, unit="x", environment={"A": value})["msg"]
+
+
+def test_a_value_of_any_kind_reaches_the_unit() -> None:
+    shown = {"Environment": shlex.join(["A=a \"b\" \\c", "B=", "C='x"])}
+    assert systemd.environment(shown) == {"A": 'a "b" \\c', "B": "", "C": "'x"}
 
 
 def test_systemd_is_told_of_a_dropin_also_after_a_run_that_broke_off(
@@ -302,7 +338,35 @@ def test_sysctls_are_told_apart_by_running_kernel_and_next_boot(
     assert [change["name"] for change in result["changes"]] == ["a.b", "a.c"]
     assert (proc / "a.b").read_text() == "8\n"
     assert run_module(sysctl_profile, settings={"a.b": 8, "a.c": "1 2"}, path=str(path))["changed"] is False
+    again = run_module(sysctl_profile, settings={"a.b": 8, "a.c": "1 2"}, path=str(path))
+    assert (again["changed"], again["changes"]) == (False, [])
+    assert again["findings"] == [
+        f"{etc}/99-zzz.conf sets a.b = 9 after kubekeel's file: at the next boot that value counts. Remove the line"
+    ]
     assert "there is no sysctl a.x" in run_module(sysctl_profile, settings={"a.x": 1}, path=str(path))["msg"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [
+        ({"a/../../etc/x": 1}, "is no name of a sysctl"),
+        ({"a..b": 1}, "is no name of a sysctl"),
+        ({"a.b": 1, "a/b": 2}, "stands there twice"),
+        ({"a.b": None}, "a number or a text is needed"),
+        ({"a.b": True}, "a number or a text is needed"),
+        ({"a.b": [1]}, "a number or a text is needed"),
+        ({"a.b": "1\0"}, "a number or a text is needed"),
+    ],
+)
+def test_sysctls_that_cannot_be_meant(
+    run_module: RunModule, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, object], part: str
+) -> None:
+    for name in ("proc/a/b", "etc/x"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("7\n")
+    monkeypatch.setattr(sysctl_files, "proc_path", lambda name: f"{tmp_path}/proc/{name.translate(str.maketrans('./', '/.'))}")
+    assert part in run_module(sysctl_profile, settings=settings, path=str(tmp_path / "x.conf"))["msg"]
+    assert [(tmp_path / name).read_text() for name in ("proc/a/b", "etc/x")] == ["7\n", "7\n"]
 
 
 SERVER_CONFIG = """token: "K10secret"
@@ -377,6 +441,25 @@ def test_a_k3s_file_that_cannot_be_read_ends_with_its_line(run_module: RunModule
 
 def test_another_config_file_than_the_unit_s_is_refused(run_module: RunModule, k3s_node: pathlib.Path) -> None:
     assert f"but unit k3s reads {k3s_node}/config.yaml" in set_frequency(run_module, k3s_config_file="/etc/other.yaml")["msg"]
+
+
+@pytest.mark.usefixtures("k3s_node")
+def test_a_value_that_k3s_would_cut_is_refused(run_module: RunModule) -> None:
+    result = run_module(component_args, components={"kubelet": {"node-ip": "10.0.0.1 "}}, distribution="k3s")
+    assert "a space at an end" in result["msg"]
+
+
+@pytest.mark.parametrize("config", ["config.yaml", "https://x/config.yaml"])
+def test_a_config_file_of_no_certain_place_is_refused(run_module: RunModule, k3s_node: pathlib.Path, config: str) -> None:
+    unit = k3s_node / "k3s.service"
+    unit.write_text(unit.read_text().replace(f"--config {k3s_node}/config.yaml", f"--config {config}"))
+    assert f"reads its configuration from {config}" in set_frequency(run_module)["msg"]
+
+
+def test_a_port_is_a_number(k3s_node: pathlib.Path) -> None:
+    for text, port in (("7443", 7443), ("²", 6443), ("9" * 5000, 6443)):
+        (k3s_node / "config.yaml").write_text(f"https-listen-port: {text}\n")
+        assert k3s.K3sNode(None, "k3s").port == port  # type: ignore[arg-type]
 
 
 def test_a_dead_flag_is_refused_by_the_release_of_k3s(run_module: RunModule, k3s_node: pathlib.Path) -> None:

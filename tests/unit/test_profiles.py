@@ -1,5 +1,7 @@
 """The profiles: whole, sound, and what the roles take where the inventory says nothing."""
 
+import contextlib
+import importlib
 import json
 import os
 import pathlib
@@ -11,10 +13,12 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.kubekeel.ha.plugins.filter.profile_value import profile_value
+from ansible_collections.kubekeel.ha.plugins.filter.write_latency_refusal import write_latency_refusal
 from ansible_collections.kubekeel.ha.plugins.module_utils import timing, write_latency
 from ansible_collections.kubekeel.ha.plugins.plugin_utils import profiles
 
 ROOT = pathlib.Path(__file__).parents[2]
+FILTERS = ROOT / "plugins/filter"
 NAMES = sorted(path.stem for path in (ROOT / "profiles").iterdir())
 ROLES = ("leader_election", "node_lifecycle", "eviction", "tcp_timeouts")
 BALANCED = profiles.load("balanced")["values"]
@@ -178,3 +182,22 @@ def test_percentiles() -> None:
     lengths = [length / 1000 for length in range(100, 0, -1)]
     assert [write_latency.percentile(lengths, share) for share in (0.5, 0.99, 1.0)] == [0.05, 0.099, 0.1]
     assert write_latency.percentile([3.0], 0.99) == 3.0
+
+
+@pytest.mark.parametrize("p99", ["nan", "inf", -1, "x", None, 10**400])
+def test_what_is_no_length_of_a_write_is_refused(p99: object) -> None:
+    with pytest.raises(AnsibleFilterError, match="write_latency_refusal"):
+        write_latency_refusal(p99, "7s", "500ms")
+
+
+def test_every_filter_refuses_what_it_cannot_work_on() -> None:
+    files = [importlib.import_module(f"ansible_collections.kubekeel.ha.plugins.filter.{path.stem}") for path in FILTERS.glob("*.py")]
+    filters = {name: work for file in files for name, work in file.FilterModule().filters().items()}
+    assert len(filters) > 10
+    for name, work in filters.items():
+        for number in range(4):
+            for argument in (None, 1, "x", ["x"], {"x": None}, {"x": [{}]}):
+                with contextlib.suppress(AnsibleFilterError):
+                    work(*[argument] * number)
+        with pytest.raises(AnsibleFilterError, match=f"{name} cannot work on that: TypeError"):
+            work()
