@@ -21,7 +21,7 @@ export KUBEKEEL_CACHE
 # A collection that is installed elsewhere must not stand in for this checkout.
 unexport ANSIBLE_COLLECTIONS_PATH
 
-.PHONY: help setup lab-requirements lab-up lab-down demo lint test $(TESTS) fuzz bench bench-failover lock
+.PHONY: help setup lab-requirements lab-up lab-down demo lint test $(TESTS) test-scenarios fuzz bench bench-failover lock
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -63,7 +63,7 @@ lint: setup ## Run the linters and type checks
 	ansible-lint --offline
 
 # Two at a time, in this order: they wait for clusters most of the time. Where drills measure, at the end, not much else runs.
-TESTS := test-k3s test-scenarios test-rules test-microk8s
+TESTS := test-k3s test-scenario test-rules test-microk8s
 
 test: lab-requirements ## Run the tests: rules, clusters, Molecule scenarios (about an hour)
 	@$(MAKE) --jobs=2 --output-sync=line $(TESTS)
@@ -74,7 +74,11 @@ test-rules: lab-requirements ## Run the tests that need no cluster
 test-microk8s test-k3s: lab-requirements
 	pytest tests/integration/$(subst -,_,$@).py
 
-test-scenarios: lab-requirements
+# Of the scenarios one is enough here: test-k3s does what those of K3s do, and more.
+test-scenario: lab-requirements
+	molecule test --scenario-name microk8s
+
+test-scenarios: lab-requirements ## Run all Molecule scenarios
 	molecule test --all
 
 fuzz: setup ## Give modules and readers inputs that are nearly right (KUBEKEEL_FUZZ=10 for ten times as many)

@@ -22,6 +22,8 @@ import pytest
 import yaml
 
 ROOT = pathlib.Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+"""Of commands of Ansible that are run beside ansible-runner."""
 SETTLED = 10
 """Seconds for which the cluster has to be well before the next node's turn: rolling_restart_stable."""
 
@@ -151,8 +153,7 @@ class Cluster:
         started = self.started()
         command = [sys.executable, "-m", "lab", "traffic", "--name", self.name, "--output", str(report), "--"]
         command += ["ansible-playbook", "-i", str(self.inventory), "kubekeel.ha.remediate", *options]
-        environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-        done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True, check=False)
+        done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, text=True, capture_output=True, check=False)
         self.outputs.append(done.stdout)
         assert done.returncode == 0, done.stdout + done.stderr
         seen = json.loads(report.read_text())

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from .conftest import ROOT, Cluster, options, standing, wait_for, without_records
+from .conftest import ENVIRONMENT, ROOT, Cluster, options, standing, wait_for, without_records
 
 CONFIG = "/etc/rancher/k3s/config.yaml"
 FIXED = "https://registration:6443"
@@ -38,9 +38,21 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 @pytest.fixture
 def split(cluster: Cluster) -> Cluster:
     """The same where roles are split: three nodes with etcd, two with the control plane, an agent."""
-    if set(cluster.hosts("etcd")) & set(cluster.hosts("control_plane")):
+    if not is_split(cluster):
         pytest.skip("roles are not split here")
     return cluster
+
+
+@pytest.fixture
+def plain(cluster: Cluster) -> Cluster:
+    """The same where every server does all, for what has nothing to do with roles."""
+    if is_split(cluster):
+        pytest.skip("roles are split here")
+    return cluster
+
+
+def is_split(cluster: Cluster) -> bool:
+    return not set(cluster.hosts("etcd")) & set(cluster.hosts("control_plane"))
 
 
 def has_the_bugs(cluster: Cluster) -> bool:
@@ -63,49 +75,52 @@ def test_audit_names_what_differs_and_the_single_join_server_and_changes_nothing
 
 
 @pytest.mark.parametrize(
-    ("path", "text", "message"),
+    ("path", "text", "message", "alone"),
     [
-        (f"{CONFIG}.d/50-mine.yaml", "token: 'K10leak", f"{CONFIG}.d/50-mine.yaml:1: a quote is not closed"),
-        (f"{CONFIG}.d/50-mine.YML", "kubelet-arg: [max-pods=60\n", f"{CONFIG}.d/50-mine.YML:2: a list is not closed"),
+        (f"{CONFIG}.d/50-mine.yaml", "token: 'K10leak", f"{CONFIG}.d/50-mine.yaml:1: a quote is not closed", False),
+        (f"{CONFIG}.d/50-mine.YML", "kubelet-arg: [max-pods=60\n", f"{CONFIG}.d/50-mine.YML:2: a list is not closed", True),
         (
             f"{CONFIG}.d/zzz.yaml",
             "# mine\nkubelet-arg: max-pods=50\n",
             f"{CONFIG}.d/zzz.yaml:2 comes after kubekeel's drop-in and replaces it",
+            True,
         ),
         (
             f"{CONFIG}.d/zzz.yaml",
             "kubelet-arg+: node-status-update-frequency=9s\n",
             f"{CONFIG}.d/zzz.yaml:1 comes after kubekeel's drop-in",
+            True,
         ),
         (
             "/etc/systemd/system/k3s.service.d/mine.conf",
             "[Service]\nExecStart=\nExecStart=/usr/local/bin/k3s server \\\n  --kubelet-arg=node-status-update-frequency=9s\n",
             "mine.conf:4 comes after kubekeel's drop-in and says 9s",
+            True,
         ),
     ],
     ids=["quote", "list", "plain key wipes", "append wins", "command line wins"],
 )
 def test_a_configuration_that_speaks_against_it_ends_the_run_before_any_change(
-    cluster: Cluster, path: str, text: str, message: str
+    plain: Cluster, path: str, text: str, message: str, alone: bool
 ) -> None:
-    victim = cluster.servers[1]
-    started = cluster.started()
-    cluster.on(victim, "sh", "-c", 'mkdir -p "$(dirname "$1")"; printf %s "$2" > "$1"; systemctl daemon-reload', "sh", path, text)
+    victim = plain.servers[1]
+    started = plain.started()
+    plain.on(victim, "sh", "-c", 'mkdir -p "$(dirname "$1")"; printf %s "$2" > "$1"; systemctl daemon-reload', "sh", path, text)
     try:
-        before = cluster.state()
-        run = cluster.play("remediate")
-        assert cluster.state() == before
+        before = plain.state()
+        run = plain.play("remediate", *(["--limit", victim] if alone else []))
+        assert plain.state() == before
     finally:
-        cluster.on(victim, "sh", "-c", 'rm "$1"; rmdir "$(dirname "$1")" 2>/dev/null; systemctl daemon-reload', "sh", path)
+        plain.on(victim, "sh", "-c", 'rm "$1"; rmdir "$(dirname "$1")" 2>/dev/null; systemctl daemon-reload', "sh", path)
     assert run.code != 0
     assert run.says(message)
     assert run.touched == set()
     assert not run.says("K10leak")
-    assert cluster.started() == started
+    assert plain.started() == started
 
 
-def test_odd_files_are_read_as_k3s_reads_them_and_typos_are_told(cluster: Cluster) -> None:
-    victim = cluster.servers[0]
+def test_odd_files_are_read_as_k3s_reads_them_and_typos_are_told(plain: Cluster) -> None:
+    victim = plain.servers[0]
     files = {
         "10-scalar.yaml": "kubelet-arg+: node-status-update-frequency=7s\n",
         "20-typo.yml": "# note\nkublet-arg: max-pods=1\n",
@@ -113,33 +128,33 @@ def test_odd_files_are_read_as_k3s_reads_them_and_typos_are_told(cluster: Cluste
         "40-empty.yaml": "",
     }
     folder = f"{CONFIG}.d"
-    cluster.on(victim, "mkdir", "-p", folder)
+    plain.on(victim, "mkdir", "-p", folder)
     for name, text in files.items():
-        cluster.on(victim, "sh", "-c", 'printf %s "$2" > "$1"', "sh", f"{folder}/{name}", text)
+        plain.on(victim, "sh", "-c", 'printf %s "$2" > "$1"', "sh", f"{folder}/{name}", text)
     try:
-        run = cluster.play("audit", "--limit", victim)
+        run = plain.play("audit", "--limit", victim)
     finally:
-        cluster.on(victim, "rm", "-r", folder)
+        plain.on(victim, "rm", "-r", folder)
     assert run.says("kubelet node-status-update-frequency 7s 5s")
     assert run.says(f"--node-status-update-frequency is also set in {folder}/10-scalar.yaml:1; remove it there")
     assert run.says(f"{folder}/20-typo.yml:2: 'kublet-arg': K3s knows no such key and ignores it; is 'kubelet-arg' meant?")
 
 
-def test_a_server_only_key_on_an_agent_is_refused_before_any_change(cluster: Cluster) -> None:
-    (agent,) = cluster.hosts("agents")
-    cluster.on(agent, "sh", "-c", f"mkdir {CONFIG}.d; echo 'tls-san: x' > {CONFIG}.d/mine.yaml")
+def test_a_server_only_key_on_an_agent_is_refused_before_any_change(plain: Cluster) -> None:
+    (agent,) = plain.hosts("agents")
+    plain.on(agent, "sh", "-c", f"mkdir {CONFIG}.d; echo 'tls-san: x' > {CONFIG}.d/mine.yaml")
     try:
-        run = cluster.play("remediate")
+        run = plain.play("remediate")
     finally:
-        cluster.on(agent, "rm", "-r", f"{CONFIG}.d")
+        plain.on(agent, "rm", "-r", f"{CONFIG}.d")
     assert run.code != 0
     assert run.says(f"{CONFIG}.d/mine.yaml:1: tls-san: it is a key of servers, and keeps k3s-agent from starting")
     assert run.touched == set()
 
 
-def test_an_address_of_a_single_node_is_no_registration_address(cluster: Cluster) -> None:
-    second = cluster.hosts("servers")[cluster.servers[1]]["ansible_host"]
-    run = cluster.play("remediate", options(k3s_registration_address=second))
+def test_an_address_of_a_single_node_is_no_registration_address(plain: Cluster) -> None:
+    second = plain.hosts("servers")[plain.servers[1]]["ansible_host"]
+    run = plain.play("remediate", options(k3s_registration_address=second))
     assert run.code != 0
     assert run.says(f"https://{second}:6443 is the node {second}, and no fixed registration address")
     assert run.touched == set()
@@ -223,10 +238,17 @@ def test_a_second_remediation_changes_nothing_and_restarts_nothing(cluster: Clus
     assert cluster.play("audit").says("nothing differs")
 
 
-@pytest.mark.parametrize("waiting", [{}, {"rolling_restart_watch": 0, "rolling_restart_timeout": 90}], ids=["while it is watched", "later"])
-def test_a_flag_that_kills_its_component_is_caught_and_taken_back_on_the_first_node_that_runs_it(
-    cluster: Cluster, waiting: dict[str, int]
-) -> None:
+def test_what_was_written_is_in_force(cluster: Cluster) -> None:
+    """As Molecule's scenarios verify it, which stand for the same clusters."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--connection", "ansible", "--hosts", "ansible://all"]
+    command += ["--ansible-inventory", str(cluster.inventory), "molecule/tests"]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_flag_that_kills_its_component_is_caught_and_taken_back_on_the_first_node_that_runs_it(cluster: Cluster) -> None:
+    # It dies while its restart is watched, or later.
+    waiting = {"rolling_restart_watch": 0, "rolling_restart_timeout": 90} if is_split(cluster) else {}
     first = next(iter(cluster.hosts("control_plane")))
     before, started = cluster.state(), cluster.started()
     bad = {"kube-controller-manager": {"node-cidr-mask-size": "abc"}}
@@ -241,37 +263,36 @@ def test_a_flag_that_kills_its_component_is_caught_and_taken_back_on_the_first_n
     assert cluster.play("audit", "--limit", first).says("all nodes Ready, 3 voters up, 1 server may be lost")
 
 
-def test_an_inventory_out_of_kubectl_is_the_lab_s_own(cluster: Cluster, tmp_path: pathlib.Path) -> None:
-    server = next(iter(cluster.hosts("control_plane")))
-    kubectl = ["env", f"--chdir={ROOT}", sys.executable, "-m", "lab", "exec", "--name", cluster.name, server, "--", "k3s", "kubectl"]
+def test_an_inventory_out_of_kubectl_is_the_lab_s_own(split: Cluster, tmp_path: pathlib.Path) -> None:
+    server = next(iter(split.hosts("control_plane")))
+    kubectl = ["env", f"--chdir={ROOT}", sys.executable, "-m", "lab", "exec", "--name", split.name, server, "--", "k3s", "kubectl"]
     (tmp_path / "kubekeel.yml").write_text(yaml.safe_dump({"plugin": "kubekeel.ha.cluster", "kubectl": kubectl}))
-    variables = yaml.safe_load((cluster.inventory / "hosts.yml").read_text())["all"]["vars"]
+    variables = yaml.safe_load((split.inventory / "hosts.yml").read_text())["all"]["vars"]
     (tmp_path / "group_vars").mkdir()
     (tmp_path / "group_vars/all.yml").write_text(yaml.safe_dump(variables))
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
     listed = subprocess.run(
-        ["ansible-inventory", "-i", str(tmp_path), "--list"], cwd=ROOT, env=environment, capture_output=True, check=True, text=True
+        ["ansible-inventory", "-i", str(tmp_path), "--list"], cwd=ROOT, env=ENVIRONMENT, capture_output=True, check=True, text=True
     )
     found = json.loads(listed.stdout)
     for group in ("servers", "agents", "etcd", "control_plane"):
-        assert found[group]["hosts"] == list(cluster.hosts(group))
-    assert found["k3s"]["hosts"] == cluster.nodes
-    hosts = {**cluster.hosts("servers"), **cluster.hosts("agents")}
+        assert found[group]["hosts"] == list(split.hosts(group))
+    assert found["k3s"]["hosts"] == split.nodes
+    hosts = {**split.hosts("servers"), **split.hosts("agents")}
     # What comes from the cluster is no template, and is marked as such.
-    assert {node: found["_meta"]["hostvars"][node]["ansible_host"]["__ansible_unsafe"] for node in cluster.nodes} == {
+    assert {node: found["_meta"]["hostvars"][node]["ansible_host"]["__ansible_unsafe"] for node in split.nodes} == {
         node: host["ansible_host"] for node, host in hosts.items()
     }
-    assert cluster.play("audit", inventory=tmp_path).says(f"AUDIT of {len(cluster.nodes)} nodes: nothing differs")
+    assert split.play("audit", inventory=tmp_path).says(f"AUDIT of {len(split.nodes)} nodes: nothing differs")
 
 
-def test_nothing_that_was_printed_holds_the_token_and_what_is_kept_is_for_root_only(cluster: Cluster) -> None:
-    token = cluster.on(cluster.servers[0], "sh", "-c", "cut -d: -f4 /var/lib/rancher/k3s/server/token").strip()
+def test_nothing_that_was_printed_holds_the_token_and_what_is_kept_is_for_root_only(plain: Cluster) -> None:
+    token = plain.on(plain.servers[0], "sh", "-c", "cut -d: -f4 /var/lib/rancher/k3s/server/token").strip()
     assert len(token) > 10
-    assert token in cluster.on(cluster.servers[0], "cat", CONFIG)
-    cluster.play("remediate", "--check", "--diff", "-vvv")
-    assert [output for output in cluster.outputs if token in output] == []
-    for node in cluster.nodes:
-        assert cluster.on(node, "find", "/var/lib/kubekeel/runs", "-mindepth", "1", "-perm", "/077") == ""
+    assert token in plain.on(plain.servers[0], "cat", CONFIG)
+    plain.play("remediate", "--check", "--diff", "-vvv")
+    assert [output for output in plain.outputs if token in output] == []
+    for node in plain.nodes:
+        assert plain.on(node, "find", "/var/lib/kubekeel/runs", "-mindepth", "1", "-perm", "/077") == ""
 
 
 def test_all_nodes_start_while_the_first_one_is_down_since_they_join_at_a_fixed_address(split: Cluster) -> None:
