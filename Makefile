@@ -21,7 +21,7 @@ export KUBEKEEL_CACHE
 # A collection that is installed elsewhere must not stand in for this checkout.
 unexport ANSIBLE_COLLECTIONS_PATH
 
-.PHONY: help setup lab-requirements lab-up lab-down demo lint test $(TESTS) test-scenarios fuzz bench bench-failover lock
+.PHONY: help setup lab-requirements lab-up lab-down demo lint test $(TESTS) chaos test-scenarios fuzz bench bench-failover lock
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -62,10 +62,10 @@ lint: setup ## Run the linters and type checks
 	yamllint --strict .
 	ansible-lint --offline
 
-# Two at a time, in this order: they wait for clusters most of the time. Where drills measure, at the end, not much else runs.
-TESTS := test-k3s test-scenario test-rules test-microk8s
+# Two at a time, in this order, the longest first.
+TESTS := test-k3s test-microk8s test-chaos test-scenario test-rules
 
-test: lab-requirements ## Run the tests: rules, clusters, Molecule scenarios (about an hour)
+test: lab-requirements ## Run the tests: rules, clusters, faults, a Molecule scenario (about an hour)
 	@$(MAKE) --jobs=2 --output-sync=line $(TESTS)
 
 test-rules: lab-requirements ## Run the tests that need no cluster
@@ -73,6 +73,12 @@ test-rules: lab-requirements ## Run the tests that need no cluster
 
 test-microk8s test-k3s: lab-requirements
 	pytest tests/integration/$(subst -,_,$@).py
+
+test-chaos: lab-requirements
+	pytest --verbose tests/integration/test_chaos.py
+
+chaos: export KUBEKEEL_CHAOS = all
+chaos: test-chaos ## Let every fault strike at every step of a remediation (more than an hour)
 
 # Of the scenarios one is enough here: test-k3s does what those of K3s do, and more.
 test-scenario: lab-requirements

@@ -31,6 +31,7 @@ def render(state: State) -> str:
                 "ansible_user": OPERATOR,
                 "ansible_become": True,
                 "ansible_ssh_private_key_file": str(state.key),
+                "ansible_ssh_extra_args": "-o ServerAliveInterval=5 -o ServerAliveCountMax=6",
                 "ansible_ssh_common_args": f"-o UserKnownHostsFile={state.known_hosts} -o IdentitiesOnly=yes",
                 "ansible_control_path_dir": str(state.control_path),
                 "ansible_python_interpreter": "/usr/bin/python3",

@@ -166,6 +166,10 @@ def carry_out(module: AnsibleModule, plan: ArgsPlan, unit: str) -> dict[str, Any
 def adopt(module: AnsibleModule, unit: str) -> None:
     """Where an earlier run broke off before the unit restarted, this run is the one that takes it back if need be."""
     run_id = module.params["run_id"]
-    earlier = [run for run in systemd.pending_runs(module, unit) or [] if run != run_id]
-    if run_id and earlier:
-        RunRecord(run_id).adopt(earlier, unit)
+    pending = systemd.pending_runs(module, unit)
+    if not run_id or pending is None:
+        return
+    if pending:
+        RunRecord(run_id).adopt([run for run in pending if run != run_id], unit)
+    else:
+        RunRecord(run_id).note_waiting(unit)

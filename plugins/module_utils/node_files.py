@@ -9,6 +9,9 @@ import os
 import stat
 import tempfile
 
+_NO_FILE = "%s is not a regular file"
+_NO_LINK = "; kubekeel follows no link here. Put a file in its place"
+
 
 class NodeError(Exception):
     """What the operator has to be told: which file or unit, what is wrong with it, what to do."""
@@ -30,14 +33,17 @@ def read(path: str, follow: bool = False) -> str | None:
         NodeError: it is no regular file, or cannot be read.
     """
     try:
-        if not stat.S_ISREG((os.stat if follow else os.lstat)(path).st_mode):
-            cure = "" if follow else "; kubekeel follows no link here. Put a file in its place"
-            raise NodeError("%s is not a regular file%s" % (path, cure))
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        # What was looked at is what is read, whoever may write to the folder; a pipe is not waited for.
+        more = os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+        opener = lambda name, flags: os.open(name, flags | more)  # noqa: E731
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="", opener=opener) as file:
+            _refuse_all_but_files(path, os.fstat(file.fileno()), follow)
             return file.read()
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) in (errno.ELOOP, errno.EISDIR):
+            raise NodeError(_NO_FILE % path + ("" if follow else _NO_LINK)) from error
         raise NodeError("%s cannot be read: %s" % (path, _why(error))) from error
 
 
@@ -53,7 +59,8 @@ def write(path: str, text: str, mode: int = 0o644, sync: bool = True) -> None:
     temporary = None
     try:
         try:
-            before = os.stat(path)
+            before = os.lstat(path)
+            _refuse_all_but_files(path, before)
             mode, owner, group = stat.S_IMODE(before.st_mode), before.st_uid, before.st_gid
         except FileNotFoundError:
             owner, group = os.geteuid(), os.getegid()
@@ -136,6 +143,11 @@ def make_folder(path: str, mode: int) -> None:
         os.makedirs(path, mode=mode, exist_ok=True)
     except (OSError, ValueError) as error:
         raise NodeError("%s cannot be created: %s" % (path, _why(error))) from error
+
+
+def _refuse_all_but_files(path: str, found: os.stat_result, follow: bool = False) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise NodeError(_NO_FILE % path + ("" if follow else _NO_LINK))
 
 
 def _why(error: Exception) -> str:

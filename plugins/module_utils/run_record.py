@@ -126,6 +126,22 @@ class RunRecord:
             self.add_unit(unit)
             self._save()
 
+    @property
+    def waiting(self) -> list[str]:
+        """Units that had to restart already when the run began to change them, for a change outside of any run."""
+        return list(self._data.get("waiting", []))
+
+    def note_waiting(self, unit: str) -> None:
+        """Note that a unit had to restart before the run changed anything that it reads."""
+        if unit not in self.waiting and unit not in self.units:
+            self._data["waiting"] = [*self.waiting, unit]
+            self._save()
+
+    @property
+    def restore(self) -> list[str]:
+        """The units that have to restart since the run's files came back; none where nothing had to come back."""
+        return list(self._data.get("restore", []))
+
     def begin_restore(self, units: list[str]) -> list[str]:
         """Note which units have to restart once everything is back, and return them.
 
@@ -213,7 +229,9 @@ def rotate(keep: int, runs: str | None = None) -> list[str]:
 
 def _check(data: Mapping[str, Any]) -> None:
     """Raise KeyError or TypeError where a record is not as it was written."""
-    texts = [data["state"], *_texts(data["units"]), *_texts(data["adopted"]), *_texts(data.get("restore", []))]
+    texts = [data["state"]]
+    for name in ("units", "adopted", "restore", "waiting"):
+        texts += _texts(data.get(name, []))
     for name, value in data.get("about", {}).items():
         texts += [name, value]
     for entry in data["entries"]:

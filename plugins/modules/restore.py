@@ -73,8 +73,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         if not record.known:
             module.warn("there is no record of run %s on this node: it changed nothing here" % run_id)
         # Where it broke off between the files and the restart, that is still to come.
-        waiting = [unit for unit in record.units if systemd.must_restart(module, unit)]
-        return {"changed": False, "paths": [], "diff": [], "restart": waiting, "edited": []}
+        return {"changed": False, "paths": [], "diff": [], "restart": still_to_restart(module, record), "edited": []}
     back = Restoring([record, *(RunRecord(run) for run in reversed(record.adopted))], running_kernel.sysctl)
     if back.edited and not module.params["force"]:
         raise NodeError(
@@ -94,12 +93,13 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         for folder in back.folders:
             node_files.remove_empty_folder(folder)
         systemd.reload(module)
-        for unit in record.units:
-            if unit not in units:
-                systemd.forget_change(unit)
     if not back.files:
-        units = [unit for unit in record.units if systemd.must_restart(module, unit)]
+        units = still_to_restart(module, record)
     if not module.check_mode:
+        for unit in record.units:
+            # What somebody changed outside of a run is still to come into force.
+            if unit not in [*units, *record.waiting]:
+                systemd.forget_change(unit)
         for name, value in back.sysctls.items():
             running_kernel.set_sysctl(name, value)
         for source in back.sources:
@@ -111,6 +111,11 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "restart": units,
         "edited": back.edited,
     }
+
+
+def still_to_restart(module: AnsibleModule, record: RunRecord) -> list[str]:
+    """Return the units that run with what a restore took away which broke off, and none where it had nothing to bring back."""
+    return [unit for unit in record.restore if systemd.must_restart(module, unit)]
 
 
 def main() -> None:

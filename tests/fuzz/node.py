@@ -120,7 +120,9 @@ class Node:
         if words[0] != "modprobe":
             return 0, "k3s version v1.31.3+k3s1 (x)\n", ""
         is_option = words[-1].startswith("-") and "--" not in words[1:-1]
-        return (0, "", "") if is_option or re.fullmatch(r"\w[\w-]*", words[-1], re.ASCII) else (1, "", f"FATAL: Module {words[-1]} not found")
+        return (
+            (0, "", "") if is_option or re.fullmatch(r"\w[\w-]*", words[-1], re.ASCII) else (1, "", f"FATAL: Module {words[-1]} not found")
+        )
 
 
 def settle(

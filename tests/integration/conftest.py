@@ -8,10 +8,13 @@ import itertools
 import json
 import os
 import pathlib
+import re
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +27,14 @@ import yaml
 ROOT = pathlib.Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
 """Of commands of Ansible that are run beside ansible-runner."""
+SECRET = re.compile(r"PRIVATE KEY-----\n(\S{40,})|(?:client-key-data|token): (\S{20,})|^K10\w+::\w+:(\w+)$", re.MULTILINE)
+SECRETS = (
+    "/var/snap/microk8s/current/certs/*.key /var/snap/microk8s/current/credentials/* /etc/rancher/k3s/*.yaml"
+    " /var/lib/rancher/k3s/server/token /var/lib/rancher/k3s/server/tls/*.key /var/lib/rancher/k3s/server/tls/*/*.key"
+)
+"""Files with tokens and keys, on nodes that have them."""
+LEFT_BEHIND = "/var/lib/kubekeel /run/kubekeel /tmp /var/tmp /home /root/.ansible"
+"""Where a run could leave something on a node."""
 SETTLED = 10
 """Seconds for which the cluster has to be well before the next node's turn: rolling_restart_stable."""
 
@@ -56,6 +67,10 @@ class Cluster:
         self.nodes = [*self.servers, *self.hosts("agents")]
         self.outputs: list[str] = []
         """What every run of a playbook printed."""
+        self.remediated = ""
+        """The run that remediated them all."""
+        self.original = self.state()
+        """What the nodes were when the tests began."""
 
     def hosts(self, group: str) -> dict[str, Any]:
         """Return a group of the inventory."""
@@ -128,6 +143,15 @@ class Cluster:
         """Which nodes, or which of some, an API server does not call Ready."""
         return sorted(node for node, ready in self.readiness(server).items() if ready != "True" and node in (nodes or self.nodes))
 
+    def answers(self, server: str) -> bool:
+        """Tell whether a server's API is ready, as one outside of the cluster sees it."""
+        port = 16443 if self.distribution == "microk8s" else 6443
+        url = f"https://{self.hosts('servers')[server]['ansible_host']}:{port}/readyz"
+        context = ssl._create_unverified_context()  # noqa: S323
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2, context=context) as answer:
+            return bool(answer.status == 200)
+        return False
+
     def unit(self, node: str) -> str:
         """Return the unit that runs Kubernetes on a node."""
         if self.distribution == "microk8s":
@@ -148,8 +172,47 @@ class Cluster:
         )
         return {node: self.on(node, "sh", "-c", script) for node in self.nodes}
 
-    def remediate_under_traffic(self, report: pathlib.Path, *options: str) -> None:
-        """Remediate while every node asks the web Service, and see that nobody noticed and each node restarted once."""
+    def secrets(self) -> set[str]:
+        """Every token and key of the cluster."""
+        texts = (self.on(node, "sh", "-c", f"cat {SECRETS} 2>/dev/null; true") for node in self.nodes)
+        return {next(filter(None, found)) for text in texts for found in SECRET.findall(text)}
+
+    def assert_keeps_its_secrets(self, *folders: pathlib.Path) -> None:
+        """See that no token and no key is in what runs printed, nor in what they left on nodes and in these folders."""
+        secrets = self.secrets()
+        assert len(secrets) > 5
+        assert [output for output in self.outputs if any(secret in output for secret in secrets)] == []
+        patterns = "\n".join(secrets)
+        for node in self.nodes:
+            script = f'printf %s "$1" > /run/patterns; grep -rlF -f /run/patterns {LEFT_BEHIND} 2>/dev/null; rm /run/patterns'
+            assert self.on(node, "sh", "-c", script, "sh", patterns) == ""
+            logged = self.on(node, "sh", "-c", "journalctl --output cat | grep '^ansible-' || true")
+            assert not any(secret in logged for secret in secrets)
+            assert self.on(node, "find", "/var/lib/kubekeel/runs", "-perm", "/077", "-not", "-type", "l") == ""
+        for folder in folders:
+            found = subprocess.run(["grep", "-rlF", "-f", "-", str(folder)], input=patterns, text=True, capture_output=True, check=False)
+            assert found.stdout == ""
+
+    def roll_back(self, run_id: str, **variables: object) -> None:
+        """Take a run back, and see that every file is as it was when the tests began, and that a second time changes nothing."""
+        run = self.play("rollback", options(rollback_run=run_id, **variables))
+        assert run.code == 0
+        assert run.says(f"TOOK BACK run {run_id} on {', '.join(self.nodes)}")
+        state, started = self.state(), self.started()
+        for node in self.nodes:
+            assert without_records(state[node]) == without_records(self.original[node])
+        assert self.play("audit").says("all nodes Ready, 3 voters up, 1 server may be lost")
+        again = self.play("rollback", options(rollback_run=run_id, **variables))
+        assert again.code == 0
+        assert again.says(f"NOTHING TO TAKE BACK: run {run_id} was taken back already")
+        assert not any(again.changed.values())
+        assert (self.state(), self.started()) == (state, started)
+
+    def remediate_under_traffic(self, report: pathlib.Path, *options: str) -> str:
+        """Remediate while every node asks the web Service, and see that nobody noticed and each node restarted once.
+
+        Returns the run's name.
+        """
         started = self.started()
         command = [sys.executable, "-m", "lab", "traffic", "--name", self.name, "--output", str(report), "--"]
         command += ["ansible-playbook", "-i", str(self.inventory), "kubekeel.ha.remediate", *options]
@@ -169,6 +232,8 @@ class Cluster:
         assert min(later - earlier for earlier, later in itertools.pairwise(moments)) > SETTLED
         for node in self.nodes:
             assert self.starts_since(node, start_of(started[node])) == 1
+        (run_id,) = re.findall(r"kubekeel\.ha\.rollback -e rollback_run=(\S+)", done.stdout)
+        return str(run_id)
 
     def remediate_with_nothing_to_do(self) -> None:
         """Remediate, and see that nothing was changed and nothing restarted."""

@@ -144,7 +144,7 @@ def test_a_server_only_key_on_an_agent_is_refused_before_any_change(plain: Clust
     (agent,) = plain.hosts("agents")
     plain.on(agent, "sh", "-c", f"mkdir {CONFIG}.d; echo 'tls-san: x' > {CONFIG}.d/mine.yaml")
     try:
-        run = plain.play("remediate")
+        run = plain.play("remediate", "--limit", agent)
     finally:
         plain.on(agent, "rm", "-r", f"{CONFIG}.d")
     assert run.code != 0
@@ -154,7 +154,7 @@ def test_a_server_only_key_on_an_agent_is_refused_before_any_change(plain: Clust
 
 def test_an_address_of_a_single_node_is_no_registration_address(plain: Cluster) -> None:
     second = plain.hosts("servers")[plain.servers[1]]["ansible_host"]
-    run = plain.play("remediate", options(k3s_registration_address=second))
+    run = plain.play("remediate", "--limit", plain.servers[0], options(k3s_registration_address=second))
     assert run.code != 0
     assert run.says(f"https://{second}:6443 is the node {second}, and no fixed registration address")
     assert run.touched == set()
@@ -222,7 +222,8 @@ def test_nothing_is_cleared_where_the_join_server_is_down(split: Cluster) -> Non
 
 def test_remediation_restarts_each_node_once_one_after_the_other_and_nobody_notices(cluster: Cluster, tmp_path: pathlib.Path) -> None:
     """Moves them to the fixed registration address, too: all but the first server, which began the cluster, join there."""
-    cluster.remediate_under_traffic(tmp_path / "traffic.json", "-e", f"k3s_registration_address={FIXED}")
+    address = f"k3s_registration_address={FIXED}"
+    cluster.remediated = cluster.remediate_under_traffic(tmp_path / "traffic.json", "-e", address)
     assert not cluster.play("audit").says("names the single node")
 
 
@@ -233,9 +234,9 @@ def test_user_s_own_files_stay_and_ours_are_for_root_only(cluster: Cluster) -> N
         assert "node-status-update-frequency" not in cluster.on(node, "cat", CONFIG)
 
 
-def test_a_second_remediation_changes_nothing_and_restarts_nothing(cluster: Cluster) -> None:
-    cluster.remediate_with_nothing_to_do()
-    assert cluster.play("audit").says("nothing differs")
+def test_a_second_remediation_changes_nothing_and_restarts_nothing(plain: Cluster) -> None:
+    plain.remediate_with_nothing_to_do()
+    assert plain.play("audit").says("nothing differs")
 
 
 def test_what_was_written_is_in_force(cluster: Cluster) -> None:
@@ -285,16 +286,6 @@ def test_an_inventory_out_of_kubectl_is_the_lab_s_own(split: Cluster, tmp_path: 
     assert split.play("audit", inventory=tmp_path).says(f"AUDIT of {len(split.nodes)} nodes: nothing differs")
 
 
-def test_nothing_that_was_printed_holds_the_token_and_what_is_kept_is_for_root_only(plain: Cluster) -> None:
-    token = plain.on(plain.servers[0], "sh", "-c", "cut -d: -f4 /var/lib/rancher/k3s/server/token").strip()
-    assert len(token) > 10
-    assert token in plain.on(plain.servers[0], "cat", CONFIG)
-    plain.play("remediate", "--check", "--diff", "-vvv")
-    assert [output for output in plain.outputs if token in output] == []
-    for node in plain.nodes:
-        assert plain.on(node, "find", "/var/lib/kubekeel/runs", "-mindepth", "1", "-perm", "/077") == ""
-
-
 def test_all_nodes_start_while_the_first_one_is_down_since_they_join_at_a_fixed_address(split: Cluster) -> None:
     lost = split.servers[0]
     split.lab("power-off", "--name", split.name, lost)
@@ -323,13 +314,25 @@ def test_the_loss_of_the_first_server_with_etcd_alone_costs_no_request_at_a_live
     assert result["requests"]["failed_at_live_backends"] == 0
 
 
-def test_the_loss_of_the_agent_is_measured_by_what_is_computed(cluster: Cluster, tmp_path: pathlib.Path) -> None:
-    run, result = cluster.drill(tmp_path, drill_scenario="agent_loss", drill_method="services")
+def test_the_loss_of_the_agent_is_measured_by_what_is_computed(split: Cluster, tmp_path: pathlib.Path) -> None:
+    run, result = split.drill(tmp_path, drill_scenario="agent_loss", drill_method="services")
     assert run.code == 0, result.get("failures")
     (step,) = [one for one in result["losses"][0]["steps"] if one["name"] == "node_down"]
     assert step["best"] <= step["measured"] <= step["worst"]
     # The units stop, the pods do not.
     assert result["requests"]["failed"] == 0
+
+
+def test_a_rollback_leaves_every_file_as_the_installer_did(plain: Cluster) -> None:
+    plain.roll_back(plain.remediated)
+
+
+def test_nothing_that_runs_leave_behind_holds_a_secret(plain: Cluster, tmp_path_factory: pytest.TempPathFactory) -> None:
+    token = plain.on(plain.servers[0], "sh", "-c", "cut -d: -f4 /var/lib/rancher/k3s/server/token").strip()
+    assert token in plain.secrets()
+    assert token in plain.on(plain.servers[0], "cat", CONFIG)
+    plain.play("remediate", "--check", "--diff", "-vvv", "--limit", f"{plain.servers[0]},agents")
+    plain.assert_keeps_its_secrets(tmp_path_factory.getbasetemp(), pathlib.Path.home() / ".ansible/tmp")
 
 
 def test_a_release_without_the_bugs_leaves_nothing_stale_and_nothing_is_cleared() -> None:

@@ -192,7 +192,7 @@ def test_an_agent_alone_can_be_looked_at(cluster: Cluster) -> None:
 
 
 def test_remediation_restarts_each_node_once_one_after_the_other_and_nobody_notices(cluster: Cluster, tmp_path: pathlib.Path) -> None:
-    cluster.remediate_under_traffic(tmp_path / "traffic.json")
+    cluster.remediated = cluster.remediate_under_traffic(tmp_path / "traffic.json")
 
 
 def test_a_second_remediation_changes_nothing_and_restarts_nothing(cluster: Cluster) -> None:
@@ -298,6 +298,44 @@ def workload(cluster: Cluster) -> list[str]:
     return [name for name in names if name == "kubekeel-drill"]
 
 
+def test_a_run_that_broke_off_before_the_restart_is_completed_by_one_of_two_that_come_at_once(cluster: Cluster) -> None:
+    node = cluster.servers[2]
+    started = cluster.started()
+    arguments = json.dumps({"components": {"kube-scheduler": {"v": 1}}})
+    subprocess.run(
+        ["ansible", "-i", str(cluster.inventory), node, "-m", "kubekeel.ha.component_args", "-a", arguments],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        check=True,
+        capture_output=True,
+    )
+    assert cluster.started() == started
+    command = ["ansible-playbook", "-i", str(cluster.inventory), "kubekeel.ha.remediate"]
+    both = [subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE) for _ in range(2)]
+    said = {run.communicate(timeout=600)[0]: run.returncode for run in both}
+    cluster.outputs += said
+    done, refused = sorted(said, key=said.__getitem__)
+    assert (said[done], said[refused] != 0) == (0, True)
+    assert "REMEDIATED" in done
+    assert "holds this cluster since" in refused
+    assert "it holds it until" in " ".join(refused.split())
+    assert "Remediate the servers" not in refused
+    assert holder(cluster) == ""
+    restarted = cluster.started()
+    assert [name for name in cluster.nodes if restarted[name] != started[name]] == [node]
+    assert "\0--v=1\0" in cluster.on(node, "sh", "-c", "cat /proc/$(pidof kube-scheduler)/cmdline")
+
+
+def test_a_rollback_never_overwrites_what_somebody_else_did_unless_it_is_told_to(cluster: Cluster) -> None:
+    edited = f"{cluster.servers[2]}: {ARGS}/kube-scheduler was changed by somebody else since run {cluster.remediated}"
+    before, started = cluster.state(), cluster.started()
+    run = cluster.play("rollback", options(rollback_run=cluster.remediated))
+    assert run.code != 0
+    assert run.says(edited)
+    assert (cluster.state(), cluster.started()) == (before, started)
+    cluster.roll_back(cluster.remediated, rollback_force=True)
+
+
 def test_a_node_of_a_batch_keeps_its_change_where_another_one_fails(cluster: Cluster, tmp_path: pathlib.Path) -> None:
     failing, other = cluster.hosts("agents")
     before, started = cluster.state(), cluster.started()
@@ -320,20 +358,5 @@ def test_a_node_of_a_batch_keeps_its_change_where_another_one_fails(cluster: Clu
     assert [node for node in cluster.nodes if restarted[node] != started[node]] == [failing, other]
 
 
-def test_a_run_that_broke_off_before_the_restart_is_completed_by_the_next(cluster: Cluster) -> None:
-    node = cluster.servers[2]
-    started = cluster.started()
-    arguments = json.dumps({"components": {"kube-scheduler": {"v": 1}}})
-    subprocess.run(
-        ["ansible", "-i", str(cluster.inventory), node, "-m", "kubekeel.ha.component_args", "-a", arguments],
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        check=True,
-        capture_output=True,
-    )
-    assert cluster.started() == started
-    assert cluster.play("remediate").touched >= {node}
-    assert holder(cluster) == ""
-    restarted = cluster.started()
-    assert [name for name in cluster.nodes if restarted[name] != started[name]] == [node]
-    assert "\0--v=1\0" in cluster.on(node, "sh", "-c", "cat /proc/$(pidof kube-scheduler)/cmdline")
+def test_nothing_that_runs_leave_behind_holds_a_secret(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> None:
+    cluster.assert_keeps_its_secrets(tmp_path_factory.getbasetemp(), pathlib.Path.home() / ".ansible/tmp")

@@ -273,7 +273,7 @@ def test_a_line_that_would_be_no_line_of_its_own_is_not_added(text, part):
     ("text", "expected"),
     [
         ("A = x \t\n", "x"),
-        ("A=x\"y\"\n", 'x"y"'),
+        ('A=x"y"\n', 'x"y"'),
         ("A=\"x\"  'y' z\n", "xyz"),
         ("A=x\\ \n", "x "),
         ("A=x\\\n# y\n", "x# y"),

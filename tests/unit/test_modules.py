@@ -5,10 +5,11 @@ import os
 import pathlib
 import shlex
 import time
+from collections.abc import Callable
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import k3s, node_files, run_record, sysctl_files, systemd
+from ansible_collections.kubekeel.ha.plugins.module_utils import k3s, node_change, node_files, run_record, sysctl_files, systemd
 from ansible_collections.kubekeel.ha.plugins.modules import (
     component_args,
     k3s_registration,
@@ -130,6 +131,24 @@ def test_follows_no_link(run_module: RunModule, args_dir: pathlib.Path, tmp_path
     assert target.read_text() == SCHEDULER
 
 
+def test_a_file_that_becomes_a_link_between_look_and_write_is_left_alone(args_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    file, target = args_dir / "kube-scheduler", tmp_path / "target"
+    target.write_text("mine\n")
+    file.unlink()
+    file.symlink_to(target)
+    with pytest.raises(node_files.NodeError, match="not a regular file"):
+        node_files.write(str(file), "theirs\n")
+    assert (file.is_symlink(), target.read_text()) == (True, "mine\n")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_neither_read_nor_waited_for(tmp_path: pathlib.Path, make: Callable[[pathlib.Path], None]) -> None:
+    make(tmp_path / "odd")
+    for follow in (False, True):
+        with pytest.raises(node_files.NodeError, match="not a regular file"):
+            node_files.read(str(tmp_path / "odd"), follow)
+
+
 def test_keeps_bytes_that_are_no_text(run_module: RunModule, args_dir: pathlib.Path) -> None:
     file = args_dir / "kube-scheduler"
     file.write_bytes(b"# \xff\xfe\r\n" + SCHEDULER.encode())
@@ -206,6 +225,27 @@ def test_restore_refuses_a_damaged_record(run_module: RunModule, args_dir: pathl
     assert "is damaged" in result["msg"]
 
 
+@pytest.mark.parametrize("pending", [False, True], ids=["", "somebody's change is waiting"])
+def test_restore_of_a_change_that_could_not_be_made_restarts_nothing(
+    run_module: RunModule, args_dir: pathlib.Path, monkeypatch: pytest.MonkeyPatch, pending: bool
+) -> None:
+    if pending:
+        set_lease(run_module, args_dir, "20s")
+    before = (args_dir / "kube-scheduler").read_text()
+    with monkeypatch.context() as patched:
+        patched.setattr(node_change, "write", refuse_to_write)
+        assert "read-only" in set_lease(run_module, args_dir, "15s", run_id="r1")["msg"]
+    again = run_module(restore, run_id="r1")
+    assert (again["changed"], again["restart"]) == (False, [])
+    assert (args_dir / "kube-scheduler").read_text() == before
+    # What was changed before is still to come into force, and nothing else.
+    assert bool(set_lease(run_module, args_dir, "20s" if pending else "60s")["restart"]) is pending
+
+
+def refuse_to_write(_changes: object) -> None:
+    raise node_files.NodeError("read-only file system")
+
+
 def test_restore_restarts_nothing_that_never_saw_the_change(run_module: RunModule, args_dir: pathlib.Path) -> None:
     set_lease(run_module, args_dir, run_id="r1")
     assert run_module(restore, run_id="r1")["restart"] == []
@@ -273,7 +313,7 @@ def test_a_variable_has_one_value(run_module: RunModule, value: object) -> None:
 
 
 def test_a_value_of_any_kind_reaches_the_unit() -> None:
-    shown = {"Environment": shlex.join(["A=a \"b\" \\c", "B=", "C='x"])}
+    shown = {"Environment": shlex.join(['A=a "b" \\c', "B=", "C='x"])}
     assert systemd.environment(shown) == {"A": 'a "b" \\c', "B": "", "C": "'x"}
 
 

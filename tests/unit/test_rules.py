@@ -82,7 +82,15 @@ def test_kubernetes_defaults_with_a_grace_period_of_20s_are_refused():
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("v1.32.3+k3s1", (1, 32, 3)), ("version: v1.20.2", (1, 20, 2)), ("6.1.0-13-amd64", (6, 1, 0)), ("nft v1.0.6", (1, 0, 6)), ("x", None), ("v1." + "9" * 5000, None), ("v١.٢", None)],
+    [
+        ("v1.32.3+k3s1", (1, 32, 3)),
+        ("version: v1.20.2", (1, 20, 2)),
+        ("6.1.0-13-amd64", (6, 1, 0)),
+        ("nft v1.0.6", (1, 0, 6)),
+        ("x", None),
+        ("v1." + "9" * 5000, None),
+        ("v١.٢", None),
+    ],
 )
 def test_releases(text, expected):
     assert release.parse_release(text) == expected
