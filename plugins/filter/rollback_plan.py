@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.kubekeel.ha.plugins.plugin_utils import filters
 from ansible_collections.kubekeel.ha.plugins.plugin_utils import rollback_plan as planning
 
 
@@ -23,4 +24,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return them by name."""
-        return {"rollback_plan": rollback_plan}
+        return filters.refusing({"rollback_plan": rollback_plan})

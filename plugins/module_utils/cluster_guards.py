@@ -91,7 +91,7 @@ def lock_holders(text: str) -> list[tuple[str, str]]:
     """
     try:
         value = json.loads(text)
-    except ValueError:
+    except (RecursionError, ValueError):
         value = None
     locks = value["locks"] or [] if isinstance(value, dict) and "locks" in value else [value]
     named = [lock if isinstance(lock, dict) else {} for lock in (locks if isinstance(locks, list) else [locks])]

@@ -23,6 +23,8 @@ DURATION = 600
 """Seconds for which a run holds it without renewing it. Longer than any step of a run takes."""
 SHORTEST = 60
 """The shortest such time that is taken: a run on its way from one look to the next must not lose it."""
+LONGEST = 2**31 - 1
+"""The longest one that a Lease can hold."""
 RENEW_AFTER = 10
 """Seconds after which it is renewed, where somebody looks."""
 
@@ -93,7 +95,7 @@ def read(lease: Any) -> Lock:
         operator=_text(notes.get(OPERATOR)),
         acquired=_moment(spec.get("acquireTime")),
         renewed=_moment(spec.get("renewTime")),
-        duration=duration if isinstance(duration, int) and not isinstance(duration, bool) and duration > 0 else None,
+        duration=duration if isinstance(duration, int) and not isinstance(duration, bool) and 0 < duration <= LONGEST else None,
     )
 
 
@@ -202,8 +204,5 @@ def _text(value: Any) -> str:
 
 
 def _moment(value: Any) -> float | None:
-    try:
-        moment = health.epoch(value)
-    except (AttributeError, TypeError, ValueError):
-        return None
-    return moment if moment <= _LAST else None
+    moment = health.moment(value)
+    return None if moment is None or moment > _LAST else moment

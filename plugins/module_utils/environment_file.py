@@ -48,12 +48,14 @@ def _value(text: str, at: int) -> tuple[str, int]:
     """Return the value that begins at C(at), and where it ends: quoted parts, then one without quotes."""
     value = ""
     while True:
-        single, double, plain = (pattern.match(text, at) for pattern in (_SINGLE, _DOUBLE, _PLAIN))
+        single = _SINGLE.match(text, at)
+        double = None if single else _DOUBLE.match(text, at)
         if single:
             value, at = value + single.group(1), single.end()
         elif double:
             value, at = value + re.sub(r"\\(?:([\"\\`$])|\n)", lambda one: one.group(1) or "", double.group(1)), double.end()
         else:
+            plain = _PLAIN.match(text, at)
             rest = plain.group(1) if plain else ""
             return value + re.sub(r"\\(?:[\n\r]|(.))", lambda one: one.group(1) or "", rest), plain.end() if plain else at
 

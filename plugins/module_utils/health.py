@@ -23,7 +23,7 @@ LEADERS = ("kube-controller-manager", "kube-scheduler")
 CLOCK_SKEW = 5
 """Seconds by which a Lease may lie in the future before the clocks are to blame, and by which it may be too old."""
 
-_MEMBER = re.compile(r"-\s*address:\s*(?P<address>\S+)\s+role:\s*(?P<role>\w+)")
+_MEMBER = re.compile(r"^[ \t]*-[ \t]*address:\s*(?P<address>\S+)\s+role:\s*(?P<role>\S+)", re.MULTILINE)
 _TIME = "%Y-%m-%dT%H:%M:%S"
 
 
@@ -82,15 +82,29 @@ class Expectation:
 
 def members_of_status(text: str) -> list[Member]:
     """Return the members that C(microk8s status --format yaml) lists. An empty list: the datastore has no leader."""
-    section = text.partition("high-availability:")[2].partition("\naddons:")[0]
+    section = re.split(r"\n(?=[^\s#])", text.partition("high-availability:")[2])[0]
     return [Member(addresses.split(found["address"])[0], found["role"]) for found in _MEMBER.finditer(section)]
 
 
 def epoch(text: str) -> float:
-    """Return a time of the Kubernetes API (RFC 3339, UTC, fractions allowed) in seconds of the Unix epoch."""
+    """Return a time of the Kubernetes API (RFC 3339, UTC, fractions allowed) in seconds of the Unix epoch.
+
+    Raises:
+        ValueError: it is none.
+    """
     whole, _dummy, fraction = text.rstrip("Z").partition(".")
     moment = datetime.strptime(whole, _TIME).replace(tzinfo=timezone.utc).timestamp()
+    if not re.fullmatch("[0-9]*", fraction):
+        raise ValueError("'%s' is no time of the API" % text)
     return moment + float("0." + (fraction or "0"))
+
+
+def moment(value: Any) -> float | None:
+    """Return a time of the API in seconds of the Unix epoch, None for whatever is none."""
+    try:
+        return epoch(value)
+    except (AttributeError, TypeError, ValueError):
+        return None
 
 
 def micro_time(moment: float) -> str:
@@ -181,7 +195,7 @@ def read_nodes(seen: Observation) -> list[dict[str, Any]]:
     for node in seen.nodes:
         name = node["metadata"]["name"]
         lease = leases.get(name, {})
-        renewed = epoch(lease["renewTime"]) if lease.get("renewTime") else None
+        renewed = moment(lease.get("renewTime"))
         found.append(
             {
                 "name": name,
@@ -339,6 +353,8 @@ def evaluate(seen: Observation, expected: Expectation) -> dict[str, Any]:
     for node in nodes:
         if node["name"] not in expected.ignore:
             problems += _node_reasons(node, seen, expected)
+    if not nodes and not seen.errors:
+        problems.append("the API server lists no nodes")
     problems += _inventory_reasons(nodes, expected)
     # A name that means no node is a reason by itself.
     lost = [node for node in (resolve(entry, nodes) for entry in expected.losing) if node]

@@ -50,10 +50,10 @@ class Credentials:
         text = node_files.read(kubeconfig, follow=True)
         if text is None:
             raise NodeError("%s is missing: is this node a server, and does the module run as root?" % kubeconfig)
-        authority = _data(text, "certificate-authority")
-        if authority is None:
-            raise NodeError("%s names no certificate authority" % kubeconfig)
         try:
+            authority = _data(text, "certificate-authority")
+            if authority is None:
+                raise NodeError("%s names no certificate authority" % kubeconfig)
             self._read(text, authority)
         except (ssl.SSLError, ValueError) as error:
             raise NodeError("%s holds certificates or keys that cannot be read: %s" % (kubeconfig, error)) from error
@@ -81,7 +81,7 @@ class Credentials:
 
 def _field(text: str, name: str) -> str | None:
     """Return a field of a kubeconfig, whose keys stand on lines of their own; a node has no parser for YAML."""
-    found = re.search(r"^[\s\"'-]*%s[\"']?:\s*[\"']?([^\s\"',]+)" % name, text, re.MULTILINE)
+    found = re.search(r"^[ \t\"'-]*%s[\"']?:[ \t]*[\"']?([^\s\"',]+)" % name, text, re.MULTILINE)
     return found.group(1) if found else None
 
 
@@ -224,8 +224,8 @@ def _reason(method: str, text: str) -> str:
     failed = [line for line in text.splitlines() if line.startswith("[-]")]
     if not failed and method != "GET":
         try:
-            failed = [json.loads(text)["message"]]
-        except (ValueError, KeyError, TypeError):
+            failed = [str(json.loads(text)["message"])]
+        except (KeyError, RecursionError, TypeError, ValueError):
             failed = []
     return ": " + ", ".join(failed) if failed else ""
 
@@ -268,5 +268,5 @@ def send_json(credentials: Credentials, host: str, method: str, path: str, body:
 def _decode(path: str, text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise ApiError("%s gives no JSON" % path) from error

@@ -76,11 +76,14 @@ def _settle_at(session: kube_api.Session, decide: Callable[[Any], cluster_lock.S
 
 def _read(session: kube_api.Session) -> Any:
     try:
-        return session.send_json("GET", LEASE)
+        found = session.send_json("GET", LEASE)
     except kube_api.ApiError as error:
         if error.status == NOT_FOUND:
             return None
         raise
+    if not isinstance(found, dict):
+        raise kube_api.ApiError("%s gives no object" % LEASE)
+    return found
 
 
 class Holding:

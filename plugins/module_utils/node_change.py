@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from ansible_collections.kubekeel.ha.plugins.module_utils.args_plan import ArgsPlan
 
 _HIDDEN = r"(?:token|secret|password|passwd|(?:access|secret)[-_]key)[\"']?"
-_SECRET = re.compile(
-    r"(?P<setting>" + _HIDDEN + r"\s*[:=]\s*|--[\w-]{0,40}" + _HIDDEN + r"\s+)(?=\S)[^\n]*\S(?:[\r\n]+[ \t][^\n]*)*", re.IGNORECASE
-)
+# A value follows its setting, and a flag on a line of its own stands before it.
+_BEFORE = _HIDDEN + r"(?:\s*[:=]\s*|[^\S\n]+)|(?<=-)" + _HIDDEN + r"\s+"
+_SECRET = re.compile(r"(?P<setting>" + _BEFORE + r")(?=\S)[^\n]*\S(?:[\r\n]+[ \t][^\n]*)*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

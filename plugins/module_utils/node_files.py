@@ -106,8 +106,8 @@ def mode(path: str) -> int:
     """
     try:
         return stat.S_IMODE(os.lstat(path).st_mode)
-    except OSError as error:
-        raise NodeError("%s cannot be read: %s" % (path, error.strerror)) from error
+    except (OSError, ValueError) as error:
+        raise NodeError("%s cannot be read: %s" % (path, _why(error))) from error
 
 
 def missing_folders(path: str) -> list[str]:
@@ -128,9 +128,9 @@ def remove_empty_folder(path: str) -> None:
     """
     try:
         os.rmdir(path)
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
-            raise NodeError("%s cannot be removed: %s" % (path, error.strerror)) from error
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+            raise NodeError("%s cannot be removed: %s" % (path, _why(error))) from error
 
 
 def make_folder(path: str, mode: int) -> None:

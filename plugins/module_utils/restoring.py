@@ -47,7 +47,7 @@ class Restoring:
                     if self._follows(entry, source, name in texts, checksum(texts.get(name, now[name]))):
                         texts[name] = source.kept_text(entry)
                         modes[name] = entry["mode"] or 0o600
-                elif self._follows(entry, source, name in values, values.get(name) or sysctl(name)):
+                elif self._follows(entry, source, name in values, values[name] if name in values else sysctl(name)):
                     values[name] = entry["before"]
         self.files = [
             FileChange(name, now[name], text, modes[name], only_changes=True) for name, text in texts.items() if now[name] != text

@@ -229,30 +229,40 @@ def rotate(keep: int, runs: str | None = None) -> list[str]:
 
 def _check(data: Mapping[str, Any]) -> None:
     """Raise KeyError or TypeError where a record is not as it was written."""
-    texts = [data["state"]]
+    if data["state"] not in (BEGUN, DONE, RESTORED):
+        raise TypeError("%r is no state of a run" % (data["state"],))
+    texts = list(data.get("about", {}).values())
     for name in ("units", "adopted", "restore", "waiting"):
-        texts += _texts(data.get(name, []))
-    for name, value in data.get("about", {}).items():
-        texts += [name, value]
-    for entry in data["entries"]:
+        texts += _list(data.get(name, []))
+    for entry in _list(data["entries"]):
         texts.append(entry["name"])
         if entry["kind"] == "file":
-            texts += [value for value in (entry["kept"], entry["before"], *_texts(entry["after"])) if value is not None]
+            states = [entry["before"], *_after(entry)]
+            texts += [state for state in (entry["kept"], *states) if state is not None]
+            if (entry["kept"] is None) is not (entry["before"] is None):
+                raise TypeError("it names no copy of %r, or one of a file that was not there" % (entry["name"],))
             _check_mode(entry["mode"])
         elif entry["kind"] == "sysctl":
-            texts += [entry["before"], *_texts(entry["after"])]
+            texts += [entry["before"], *_after(entry)]
         elif entry["kind"] != "folder":
             raise TypeError("it holds a %r" % (entry["kind"],))
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("it holds something else than texts")
 
 
-def _texts(value: Any) -> list[Any]:
+def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise TypeError("%r is no list" % (value,))
     return value
 
 
+def _after(entry: Mapping[str, Any]) -> list[Any]:
+    found = _list(entry["after"])
+    if not found:
+        raise TypeError("it does not tell what became of %r" % (entry["name"],))
+    return found
+
+
 def _check_mode(mode: Any) -> None:
-    if mode is not None and (not isinstance(mode, int) or not 0 <= mode <= 0o7777):
+    if mode is not None and (isinstance(mode, bool) or not isinstance(mode, int) or not 0 <= mode <= 0o7777):
         raise TypeError("%r is no mode of a file" % (mode,))

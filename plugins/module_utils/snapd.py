@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 
 UNDER_WAY = ("Abort", "Do", "Doing", "Undo", "Undoing", "Wait")
 """States of a change that is not over (canonical/snapd overlord/state/change.go). Wait is one that waits for a reboot."""
@@ -88,5 +88,8 @@ def hold_of_all(text: str, now: float) -> str:
     if not found:
         return text if text == "forever" else ""
     zone = "+0000" if found["zone"] == "Z" else found["zone"].replace(":", "")
-    until = datetime.strptime(found["whole"] + zone, "%Y-%m-%dT%H:%M:%S%z").astimezone(timezone.utc)
-    return text if until.timestamp() > now else ""
+    try:
+        until = datetime.strptime(found["whole"] + zone, "%Y-%m-%dT%H:%M:%S%z").timestamp()
+    except (OverflowError, ValueError):
+        return ""
+    return text if until > now else ""

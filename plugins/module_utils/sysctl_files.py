@@ -12,6 +12,8 @@ from typing import Iterable, Mapping, Tuple
 FOLDERS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d")
 
 _SWAPPED = str.maketrans("./", "/.")
+# A longer pattern matches no path, and fnmatch takes minutes to find that out.
+_PATH_MAX = 4096
 
 Entry = Tuple[str, str]
 """A sysctl's name with dots (it may be a glob) and its value."""
@@ -75,7 +77,7 @@ def at_boot(name: str, files: Mapping[str, list[Entry]]) -> tuple[str, str] | No
         for pattern, value in files[path]:
             if pattern == name:
                 exact = (value, path)
-            elif fnmatch.fnmatchcase(name, pattern):
+            elif len(pattern) < _PATH_MAX and fnmatch.fnmatchcase(name, pattern):
                 matched = (value, path)
     return exact or matched
 

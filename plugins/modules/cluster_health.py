@@ -226,6 +226,7 @@ from urllib.parse import urlsplit
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubekeel.ha.plugins.module_utils import (
     addresses,
+    api_objects,
     cluster_guards,
     distribution,
     etcd_client,
@@ -252,6 +253,15 @@ IDENTITY = "/api/v1/namespaces/kube-system"
 ENDPOINTS = "/api/v1/namespaces/default/endpoints/kubernetes"
 DAEMON_SETS = "/apis/apps/v1/daemonsets"
 PLANS = "/apis/upgrade.cattle.io/v1/plans"
+SHAPES = {
+    NODES: api_objects.NODES,
+    LEASES: api_objects.LEASES,
+    LEADERS: api_objects.LEASES,
+    IDENTITY: api_objects.NAMESPACE,
+    ENDPOINTS: api_objects.ENDPOINTS,
+    DAEMON_SETS: api_objects.DAEMON_SETS,
+    PLANS: api_objects.PLANS,
+}
 
 T = TypeVar("T")
 
@@ -373,10 +383,10 @@ class Looker:
         for host in hosts:
             try:
                 nodes, leases, leaders, namespace, endpoints = [
-                    kube_api.get_json(self.api, host, path, REQUEST_TIMEOUT) for path in (NODES, LEASES, LEADERS, IDENTITY, ENDPOINTS)
+                    self._get(host, path) for path in (NODES, LEASES, LEADERS, IDENTITY, ENDPOINTS)
                 ]
                 if self.module.params["survey"]:
-                    seen.daemon_sets = kube_api.get_json(self.api, host, DAEMON_SETS, REQUEST_TIMEOUT)["items"]
+                    seen.daemon_sets = self._get(host, DAEMON_SETS)["items"]
                     seen.plans = self._read_plans(host)
             except kube_api.ApiError as failed:
                 error = "the API server of %s does not list the nodes: %s" % (host, failed)
@@ -390,10 +400,21 @@ class Looker:
         seen.errors.append(error or "no API server answers")
         return ""
 
+    def _get(self, host: str, path: str) -> Any:
+        """Return what an API server answers.
+
+        Raises:
+            ApiError: nothing, or not what belongs there.
+        """
+        try:
+            return api_objects.fitting(kube_api.get_json(self.api, host, path, REQUEST_TIMEOUT), SHAPES[path])
+        except ValueError as error:
+            raise kube_api.ApiError("%s gives something else: %s" % (path, error)) from error
+
     def _read_plans(self, host: str) -> list[dict[str, Any]]:
         """Return the Plans of system-upgrade-controller, none in a cluster that never heard of it."""
         try:
-            found: list[dict[str, Any]] = kube_api.get_json(self.api, host, PLANS, REQUEST_TIMEOUT)["items"]
+            found: list[dict[str, Any]] = self._get(host, PLANS)["items"]
         except kube_api.ApiError as error:
             if error.status != http.client.NOT_FOUND:
                 raise

@@ -181,6 +181,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         raise NodeError("%s is missing: the name of a run is needed with state=%s" % (needed, state))
     if state == TAKEN and params["duration"] < cluster_lock.SHORTEST:
         raise NodeError("duration is %d s: less than %d s is too short for a run" % (params["duration"], cluster_lock.SHORTEST))
+    if state == TAKEN and params["duration"] > cluster_lock.LONGEST:
+        raise NodeError("duration is %d s: a Lease holds %d s at most" % (params["duration"], cluster_lock.LONGEST))
     api = kube_api.Credentials(params["kubeconfig"] or distribution.find(module).kubeconfig)
     hosts = [api.host, *(host for host in params["api_servers"] if host != api.host)]
     try:

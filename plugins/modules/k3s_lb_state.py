@@ -116,6 +116,7 @@ from urllib.parse import urlsplit
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubekeel.ha.plugins.module_utils import (
     addresses,
+    api_objects,
     etcd_client,
     health,
     k3s,
@@ -379,14 +380,17 @@ def why_not_ready(node: Node, since: float) -> str:
         host, port = addresses.split(address)
         try:
             found = kube_api.get_json(node.kubelet, host, "/api/v1/nodes/" + name, CONNECT_TIMEOUT, port)
-            lease = kube_api.get_json(node.kubelet, host, LEASE + name, CONNECT_TIMEOUT, port)["spec"]
-        except kube_api.ApiError as failed:
+            found = api_objects.fitting(found, api_objects.NODE)
+            lease = kube_api.get_json(node.kubelet, host, LEASE + name, CONNECT_TIMEOUT, port)
+            lease = api_objects.fitting(lease, api_objects.LEASE)["spec"]
+        except (kube_api.ApiError, ValueError) as failed:
             error = "%s: %s" % (address, failed)
             continue
         if not health.is_ready(found):
             return "%s says that it is NotReady" % address
         fresh = max(since, time.time() - lease.get("leaseDurationSeconds", health.LEASE_DURATION))
-        return "" if health.epoch(lease["renewTime"]) > fresh else "its kubelet does not renew its Lease"
+        renewed = health.moment(lease.get("renewTime"))
+        return "" if renewed is not None and renewed > fresh else "its kubelet does not renew its Lease"
     return error
 
 

@@ -74,7 +74,11 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             module.warn("there is no record of run %s on this node: it changed nothing here" % run_id)
         # Where it broke off between the files and the restart, that is still to come.
         return {"changed": False, "paths": [], "diff": [], "restart": still_to_restart(module, record), "edited": []}
-    back = Restoring([record, *(RunRecord(run) for run in reversed(record.adopted))], running_kernel.sysctl)
+    adopted = [RunRecord(run) for run in reversed(record.adopted)]
+    for one in adopted:
+        if not one.known:
+            module.warn("there is no record any more of run %s, which run %s put into force: what it changed stays" % (one.run_id, run_id))
+    back = Restoring([record, *(one for one in adopted if one.known)], running_kernel.sysctl)
     if back.edited and not module.params["force"]:
         raise NodeError(
             "nothing was brought back: since run %s somebody else changed %s. Look at it, and where it may be lost, use force"

@@ -55,12 +55,19 @@ def _edited(known: Runs, passes: Sequence[str]) -> list[str]:
         mine = [run for name in passes for run in runs if run["run_id"] == name and run["state"] != RESTORED]
         later: set[str] = set()
         for run in mine:
-            edited = [name for name in run["edited"] if name not in later]
-            later |= {entry["name"] for entry in [*run["files"], *run["sysctls"]]}
-            newer = [other["run_id"] for other in runs if other["began"] > run["began"] and other["run_id"] not in passes]
-            who = "run %s" % newer[-1] if newer else "somebody else"
-            found += ["%s: %s was changed by %s since run %s" % (node, name, who, run["run_id"]) for name in edited]
+            newer = [other for other in runs if other["began"] > run["began"] and other["run_id"] not in passes]
+            for name in run["edited"]:
+                if name not in later:
+                    culprits = [other["run_id"] for other in newer if name in _names(other)]
+                    who = "run %s" % culprits[-1] if culprits else "somebody else"
+                    found.append("%s: %s was changed by %s since run %s" % (node, name, who, run["run_id"]))
+            later |= _names(run)
     return found
+
+
+def _names(run: Mapping[str, Any]) -> set[str]:
+    """Return the files and sysctls that a run changed."""
+    return {entry["name"] for entry in [*run["files"], *run["sysctls"]]}
 
 
 def _nothing(by_id: Mapping[str, Mapping[str, Any]], run_id: str, passes: Sequence[str]) -> str:

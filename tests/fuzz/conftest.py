@@ -7,11 +7,13 @@ plain tests in tests/unit.
 
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+import subprocess
+from types import SimpleNamespace
 
 import pytest
 from ansible.module_utils import basic
 from ansible_collections.kubekeel.ha.plugins.module_utils import (
+    distribution,
     etcd_client,
     k3s,
     k3s_supervisor,
@@ -26,18 +28,16 @@ from ansible_collections.kubekeel.ha.plugins.modules import k3s_lb_state, k3s_re
 
 from ..unit.conftest import RunModule, run_module
 from .inputs import GENERATED
-from .node import Node
+from .node import HOSTS, Node, Session
 
-__all__ = ["generated", "node", "run_module"]
+__all__ = ["node", "run_module"]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def generated(pytestconfig: pytest.Config) -> Iterator[None]:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say at the end how much was generated."""
-    yield
-    terminal = pytestconfig.pluginmanager.get_plugin("terminalreporter")
-    for line in ("", *(f"{count:7d} {name}" for name, count in GENERATED.items()), f"{sum(GENERATED.values()):7d} inputs"):
-        terminal.write_line(line)
+    terminalreporter.section("inputs")
+    for line in (*(f"{count:7d} {name}" for name, count in GENERATED.items()), f"{sum(GENERATED.values()):7d} inputs"):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture
@@ -52,7 +52,10 @@ def node(tmp_path: pathlib.Path, run_module: RunModule, monkeypatch: pytest.Monk
     monkeypatch.setattr(basic.AnsibleModule, "warn", lambda _module, text: made.warnings.append(text))
     monkeypatch.setattr(basic.AnsibleModule, "run_command", lambda _module, words, **_: made.command(words))
     monkeypatch.setattr(systemd, "show", made.show)
+    monkeypatch.setattr(basic.AnsibleModule, "get_bin_path", lambda _module, name, **_: f"/bin/{name}")
+    monkeypatch.setattr(subprocess, "run", made.program)
     monkeypatch.setattr(microk8s, "SNAP_YAML", str(made.etc / "snap.yaml"))
+    monkeypatch.setattr(distribution.find, "__defaults__", (str(made.etc / "args"),))
     monkeypatch.setattr(service_environment, "DEFAULTS", str(made.etc / "default"))
     monkeypatch.setattr(service_environment, "DROP_INS", str(made.etc / "units"))
     monkeypatch.setattr(sysctl_files, "FOLDERS", (str(made.etc / "sysctl.d"), str(made.etc / "lib")))
@@ -63,14 +66,7 @@ def node(tmp_path: pathlib.Path, run_module: RunModule, monkeypatch: pytest.Monk
     monkeypatch.setattr(k3s_registration, "resolve", lambda _url: [])
     monkeypatch.setattr(k3s_supervisor, "why_unfit", lambda *_, **__: "")
     monkeypatch.setattr(k3s_lb_state, "accepts", lambda address: len(address) % 2 == 0)
-    monkeypatch.setattr(kube_api, "Credentials", lambda _path: None)
-    monkeypatch.setattr(kube_api, "get_json", _nobody(kube_api.ApiError))
-    monkeypatch.setattr(etcd_client, "members", _nobody(etcd_client.EtcdError))
+    monkeypatch.setattr(kube_api, "Credentials", lambda _path: SimpleNamespace(host=HOSTS[0]))
+    monkeypatch.setattr(kube_api, "Session", lambda _api, host, *_: Session(made.cluster, host))
+    monkeypatch.setattr(etcd_client, "_call", lambda _api, _url, path, _timeout: made.cluster.call(path))
     return made
-
-
-def _nobody(error: type[Exception]) -> Callable[..., None]:
-    def answers(*_: object) -> None:
-        raise error("nobody answers")
-
-    return answers

@@ -6,7 +6,7 @@ import re
 import runpy
 import shlex
 
-from ..unit.test_kubelite_args import component_sees
+from ..unit.test_kubelite_args import ENVIRONMENT, READER, component_sees
 
 STAND_IN = pathlib.Path(__file__).parents[2] / "lab/node/usr/local/lib/kubekeel-lab/k3s"
 CONFIG = runpy.run_path(str(STAND_IN / "config_file.py"))
@@ -14,7 +14,13 @@ BALANCER = runpy.run_path(str(STAND_IN / "balancer_state.py"))
 
 
 def kubelite(text: str) -> dict[str, list[str]] | None:
-    """The flags that a component takes of its file, None where it would not start, or takes a flag for the value of another."""
+    """The flags that a component takes of its file, None where it would not start, or takes a flag for the value of another.
+
+    None, too, where a variable stands in the name of a flag: to kubekeel that is no flag, and it says so.
+    """
+    words = text.replace("'", "").replace('"', "").split()
+    if any("$" in word.partition("=")[0] and READER["expand_env"](word, ENVIRONMENT).startswith("-") for word in words):
+        return None
     try:
         flags, positional = component_sees(text)
     except (IndexError, ValueError):

@@ -7,10 +7,12 @@ import pathlib
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Mapping
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.kubekeel.ha.plugins.module_utils import k3s, systemd
+from ansible_collections.kubekeel.ha.plugins.module_utils import etcd_client, k3s, kube_api, lock_client, systemd
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
 from ansible_collections.kubekeel.ha.plugins.modules import restore
 from hypothesis import strategies as st
@@ -26,18 +28,84 @@ ROOM = st.none() | st.none() | st.integers(0, 12)
 """For how many writes the disk has room; most disks have enough."""
 
 
+HOSTS = ("10.89.0.11", "10.89.0.12", "10.89.0.13")
+
+
+class Cluster:
+    """What API servers and etcd of the nodes answer; nobody else does."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, str] = {}
+        self.etcd: dict[str, bytes] = {}
+        self.date = ""
+        """The header Date of each answer."""
+        self.lease: Any = None
+        """The one that keeps runs apart."""
+
+    def answer(self, host: str, method: str, path: str, body: str | None) -> str:
+        if host not in HOSTS:
+            raise kube_api.ApiError("nobody answers")
+        if method == "GET" and path in self.pages:
+            return self.pages[path]
+        if path not in (lock_client.LEASE, lock_client.LEASES) or (method, self.lease) == ("GET", None):
+            raise kube_api.ApiError("HTTP 404", 404)
+        if method != "GET":
+            sent = json.loads(body or "null")
+            if (self.lease is None) is not (method == "POST") or version(sent) != version(self.lease):
+                raise kube_api.ApiError("HTTP 409", 409)
+            self.lease = sent
+        return json.dumps(self.lease)
+
+    def call(self, path: str) -> bytes:
+        if path not in self.etcd:
+            raise etcd_client.EtcdError("nobody answers")
+        return self.etcd[path]
+
+
+def version(lease: Any) -> object:
+    """The version that a Lease names."""
+    metadata = lease.get("metadata") if isinstance(lease, dict) else None
+    return metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+
+
+class Session(kube_api.Session):
+    """A connection to a server of the cluster."""
+
+    def __init__(self, cluster: Cluster, host: str) -> None:
+        self.stamp = None
+        self._cluster, self._host = cluster, host
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def request(self, method: str, path: str, body: str | None = None) -> str:
+        now = time.time()
+        text = self._cluster.answer(self._host, method, path, body)
+        self.stamp = kube_api.Stamp(self._cluster.date, now, now) if self._cluster.date else None
+        return text
+
+
 class Node:
     """A folder in the place of a node, which files and arguments call ``@``."""
 
     def __init__(self, folder: pathlib.Path, run: RunModule) -> None:
         self.folder, self.etc, self.proc = folder, folder / "node", folder / "proc"
+        self.cluster = Cluster()
+        self.programs: dict[str, str] = {}
+        """What a command prints, by its last word."""
         self.warnings: list[str] = []
         self._run = run
         self._is_secret = True
         self._room: int | None = None
+        self._started = LONG_AGO
+
+    def restart(self) -> None:
+        """Let every unit begin anew."""
+        self._started = time.monotonic_ns() // 1000
 
     def fill(self, files: Mapping[str, str], proc: Mapping[str, str] | None = None) -> None:
         """Begin anew with these files."""
+        self.cluster, self.programs, self._started = Cluster(), {}, LONG_AGO
         self._is_secret = all(text.count(SECRET) == len(NAMED_SECRET.findall(text)) for text in files.values())
         for path in self.folder.iterdir():
             shutil.rmtree(path)
@@ -113,16 +181,19 @@ class Node:
             "FragmentPath": str(path),
             "EnvironmentFiles": f"{self.etc}/default/{unit} (ignore_errors=yes)\n{self.etc}/{unit}.env (ignore_errors=yes)",
             "Environment": " ".join(shlex.quote(f"{name}={value}") for name, value in variables.items()),
-            systemd.STARTED: str(LONG_AGO),
+            systemd.STARTED: str(self._started),
         }
+
+    def program(self, words: Sequence[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
+        said = self.programs.get(words[-1], "")
+        return subprocess.CompletedProcess(words, 0 if said else 1, said.encode("utf-8", "surrogateescape"), b"error: x\n")
 
     def command(self, words: list[str], **_: Any) -> tuple[int, str, str]:
         if words[0] != "modprobe":
             return 0, "k3s version v1.31.3+k3s1 (x)\n", ""
         is_option = words[-1].startswith("-") and "--" not in words[1:-1]
-        return (
-            (0, "", "") if is_option or re.fullmatch(r"\w[\w-]*", words[-1], re.ASCII) else (1, "", f"FATAL: Module {words[-1]} not found")
-        )
+        is_known = is_option or re.fullmatch(r"\w[\w-]*", words[-1], re.ASCII)
+        return (0, "", "") if is_known else (1, "", f"FATAL: Module {words[-1]} not found")
 
 
 def settle(

@@ -1,10 +1,12 @@
 """What the inputs are made of: files of the lab, and such as somebody may have written. ``@`` stands for the node's folder."""
 
+import base64
 from types import SimpleNamespace
 from typing import Any
 
 from ansible_collections.kubekeel.ha.plugins.module_utils import kubelet_file, unit_environment
 
+from lab import pki
 from lab.templates import content
 
 from .independent import BALANCER
@@ -88,3 +90,41 @@ STATES = (
     '{"ServerURL": "https://10.89.0.11:6443", "ServerAddresses": []}',
 )
 ADDRESSES = ("https://lb.lab:6443", "lb.lab", "https://10.89.0.9", "[fd00::9]:6443", "https://k3s.example.org/")
+
+SNAP_CHANGES = """ID    Status  Spawn                   Ready                   Summary
+2052  Done    today at 09:34 BST      today at 09:35 BST      Auto-refresh 7 snaps
+2053  Error   2026-11-20T02:58:11Z    2026-11-20T03:01:40Z    Auto-refresh snap "microk8s"
+"""
+DOING = '2054  Doing   today at 16:40 CST      -                       Auto-refresh snap "microk8s"'
+SNAPS = "Name      Version  Rev   Tracking       Publisher   Notes\nmicrok8s  v1.32.3  7731  1.32/stable    canonical✓  classic,held\n"
+HOLDS = ("forever\n", "2031-04-24T17:22:54+01:00\n", "2019-04-24T12:22:54.123456789-04:00\n", "")
+
+PAIR = pki.Authority("test").issue("admin")
+DATA = {name: base64.b64encode(part).decode() for name, part in (("certificate", PAIR.certificate), ("key", PAIR.key))}
+KUBECONFIG = f"""clusters:
+- cluster:
+    certificate-authority-data: {DATA["certificate"]}
+    server: https://127.0.0.1:16443
+users:
+- user:
+    client-certificate-data: {DATA["certificate"]}
+    client-key-data: {DATA["key"]}
+    token: {SECRET}
+"""
+
+
+def field(number: int, value: bytes | str | int) -> bytes:
+    """A field of a protobuf message, of fewer than 128 bytes or below 128."""
+    if isinstance(value, int):
+        return bytes((number << 3, value))
+    data = value.encode() if isinstance(value, str) else value
+    return bytes((number << 3 | 2, len(data))) + data
+
+
+def etcd_member(number: int) -> bytes:
+    url = f"https://10.89.0.1{number}:"
+    return field(2, field(1, number) + field(2, f"node-{number}") + field(3, url + "2380") + field(4, url + "2379"))
+
+
+MEMBERS = field(1, field(2, 1)) + b"".join(etcd_member(number) for number in (1, 2, 3))
+ETCD_STATUS = field(1, field(2, 1)) + field(4, 1)

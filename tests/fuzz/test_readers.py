@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import pathlib
 import re
 import struct
 from collections.abc import Callable
@@ -17,23 +18,28 @@ from ansible_collections.kubekeel.ha.plugins.filter import (
     findings,
     heartbeat_order,
     profile_value,
+    rollback_plan,
     timing_violations,
     write_latency_refusal,
 )
 from ansible_collections.kubekeel.ha.plugins.module_utils import (
     addresses,
+    cluster_guards,
     environment_file,
     etcd_messages,
     failover,
     go_duration,
+    guards,
     health,
     k3s,
     known_bugs,
+    kube_api,
     kubelet_file,
     lb_state,
     node_change,
     registration,
     release,
+    snapd,
     sysctl_files,
     systemd,
     timing,
@@ -52,7 +58,7 @@ from .node import Node
 # -- Files and answers -------------------------------------------------------------------------------------------------
 
 
-@fuzz(3000, text=broken(*seeds.CONFIGS, *seeds.OURS, seeds.AGENT_CONFIG))
+@fuzz(2000, text=broken(*seeds.CONFIGS, *seeds.OURS, seeds.AGENT_CONFIG))
 def test_yaml(node: Node, text: str) -> None:
     """What is read is what K3s reads; all else is refused."""
     node.fill({"config.yaml": text})
@@ -61,7 +67,7 @@ def test_yaml(node: Node, text: str) -> None:
         files = k3s.read_files(str(path))
     except NodeError as refused:
         said = str(refused)
-        assert re.match(re.escape(str(path)) + r":[1-9]\d*: \w", said) and seeds.SECRET not in said, said  # noqa: PT018, PT017
+        assert re.match(re.escape(str(path)) + r":[1-9]\d*: \w", said) and seeds.SECRET not in said, said  # noqa: PT018
         return
     entries = [entry for file in files for entry in file.entries]
     try:
@@ -112,7 +118,7 @@ LOG = "k3s[1]: E0101 x\nFlag --a has been deprecated\nError: unknown flag: --x\n
 
 
 def shown(text: str) -> object:
-    found = systemd.show(SimpleNamespace(run_command=lambda *_: (0, text, "")), "k3s")  # type: ignore[arg-type]
+    found = systemd.show(SimpleNamespace(run_command=lambda *_: (0, text, "")), "k3s")
     return systemd.environment_files(found), systemd.environment(found)
 
 
@@ -138,6 +144,10 @@ READERS: dict[str, Reader] = {
     "systemctl show": (shown, (SHOWN,), (NodeError,)),
     "kubectl get nodes": (listed, (KUBECTL,), (cluster_nodes.ClusterError,)),
     "load balancer": (remembered, seeds.STATES, ()),
+    "snap changes": (snapd.under_way, (seeds.SNAP_CHANGES,), ()),
+    "snap list": (lambda text: snapd.installed(text, "microk8s"), (seeds.SNAPS,), ()),
+    "snap hold": (lambda text: snapd.hold_of_all(text, 0.0), seeds.HOLDS, ()),
+    "clock": (lambda text: cluster_guards.apart(kube_api.Stamp(text, 0.0, 1.0)), ("Sat, 21 Nov 2026 03:00:00 GMT",), ()),
     "release": (release.parse_release, ("v1.31.3+k3s1", "version: v1.20.2", "6.1.0-13-amd64", "nft v1.0.6"), ()),
     "bugs": (lambda text: known_bugs.findings("k3s", text, known_bugs.AGENT), ("v1.31.3+k3s1", "v1.32.0-rc1+k3s1"), ()),
     "log": (lambda text: unit_log.telling_lines(text.split("\n")), (LOG,), ()),
@@ -178,6 +188,22 @@ def test_durations(one: str, other: str) -> None:
         length = go_duration.seconds(one)
         assert 0 <= length <= 2**63 / 1e9
         assert not go_duration.same_value(one, "%.9fs" % (length + 1 + length / 1e6))
+
+
+@fuzz(500, text=broken(seeds.KUBECONFIG))
+def test_kubeconfigs(tmp_path: pathlib.Path, text: str) -> None:
+    """There is somebody to ask as, or a sentence that names the file and no secret."""
+    path = tmp_path / "admin.config"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    try:
+        found = kube_api.Credentials(str(path))
+    except NodeError as refused:
+        said = str(refused)
+        assert str(path) in said and seeds.SECRET not in said, said  # noqa: PT018
+        return
+    assert found.host
+    assert found.port
+    assert found.token or found.has_certificate
 
 
 ETCD = (
@@ -224,6 +250,15 @@ DRILL: dict[str, Any] = {
     "requests": {"failed": 1, "longest_gap": 0.5},
     "passed": True,
 }
+A_RUN: dict[str, Any] = {
+    "run_id": "r1",
+    "began": "2026-11-21T03:00:00Z",
+    "state": "done",
+    "about": {"profile": "fast"},
+    "files": [{"name": "/x", "before": "1", "after": "2"}],
+    "sysctls": [{"name": "a.b", "before": "1", "after": "2"}],
+    "edited": ["/x"],
+}
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "timing_violations": (DURATIONS,),
     "profile_value": ("fast", "leader_election_retry_period"),
@@ -234,14 +269,19 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "failover_budget": ({"a": SERVER},),
     "findings_alike": ({"a": [1], "b": [1]},),
     "findings_by_nodes": ({"a": RESULTS},),
+    "findings_guards": ({"a": [guards.found("node_cordoned", node="a"), guards.found("snap_hold")], "b": []}, ["clock_skew"]),
+    "rollback_plan": ({"a": [A_RUN], "b": [{**A_RUN, "run_id": "r2-2"}, {**A_RUN, "run_id": "r2"}]}, "r2", ["c"], False),
     "findings_reasons": ([{"nodes": ["a"], "changes": [LEASE, GRACE]}],),
 }
-FILES = (drill, drill_plan, failover_budget, findings, heartbeat_order, profile_value, timing_violations, write_latency_refusal)
+FILES = (
+    *(drill, drill_plan, failover_budget, findings, heartbeat_order),
+    *(profile_value, rollback_plan, timing_violations, write_latency_refusal),
+)
 FILTERS: dict[str, Callable[..., Any]] = {name: made for file in FILES for name, made in file.FilterModule().filters().items()}
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
-@fuzz(500, data=st.data())
+@fuzz(400, data=st.data())
 def test_filters(name: str, data: st.DataObject) -> None:
     arguments = [data.draw(wrecked(argument)) for argument in ARGUMENTS[name]]
     with contextlib.suppress(AnsibleFilterError):

@@ -66,9 +66,9 @@ def kill_controller(struck: Struck, _step: str) -> None:
     os.killpg(struck.process.pid, signal.SIGKILL)
 
 
-def kill(pattern: str) -> Strike:
+def kill(pattern: str, after: float = 0) -> Strike:
     """As soon as there is such a process, for a few seconds."""
-    command = f"for _ in $(seq 60); do pkill -9 -f {shlex.quote(pattern)} && exit 0; sleep 0.1; done; exit 1"
+    command = f"sleep {after}; for _ in $(seq 60); do pkill -9 -f {shlex.quote(pattern)} && exit 0; sleep 0.1; done; exit 1"
     return lambda struck, step: shell(struck, struck.where(step), command)
 
 
@@ -119,13 +119,14 @@ EXPIRED = (
     f" && mount --bind old.config {DATA}/credentials/client.config"
 )
 INTERPRETER_AHEAD = (
-    "mkdir -p /run/ahead && printf 'import time\\nreal = time.time\\ntime.time = lambda: real() + 600\\n' > /run/ahead/sitecustomize.py"
-    f" && printf '#!/bin/sh\\nexec env PYTHONPATH=/run/ahead /usr/bin/python3 \"$@\"\\n' > {AHEAD} && chmod 755 {AHEAD}"
+    "mkdir -p /usr/local/lib/ahead && printf 'import time\\nreal = time.time\\ntime.time = lambda: real() + 600\\n'"
+    " > /usr/local/lib/ahead/sitecustomize.py"
+    f" && printf '#!/bin/sh\\nexec env PYTHONPATH=/usr/local/lib/ahead /usr/bin/python3 \"$@\"\\n' > {AHEAD} && chmod 755 {AHEAD}"
 )
 
 FAULTS = (
     Fault("controller killed", (RESTART, STAGE, GATE, AFTER), kill_controller, ends_controller=True),
-    Fault("SSH session killed", (RESTART, STAGE, GATE, AFTER), kill("^sshd: operator")),
+    Fault("SSH session killed", (RESTART, STAGE, GATE, AFTER), kill("^sshd: operator", after=2)),
     Fault("module killed", (STAGE, GATE, RESTART, AFTER), kill("^/usr/bin/python3$")),
     Fault("power cut of the node", (STAGE, GATE, RESTART, AFTER), power("power-off", "victim"), power("power-on", "victim"), "victim"),
     Fault("power cut of another server", (AFTER, STAGE, GATE, RESTART), power("power-off", "other"), power("power-on", "other"), "other"),

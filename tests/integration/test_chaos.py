@@ -100,7 +100,8 @@ def write_inventory(cluster: Cluster, path: pathlib.Path, interpreter: str = "",
 def remediate(inventory: pathlib.Path) -> subprocess.Popen[str]:
     """Begin a remediation as an operator does."""
     command = ["ansible-playbook", "-i", str(inventory), "kubekeel.ha.remediate", "--tags", TAGS]
-    environment = {**ENVIRONMENT, "ANSIBLE_NOCOLOR": "1"}
+    # Where skipped hosts are hidden a task is shown when it is over.
+    environment = {**ENVIRONMENT, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "1"}
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
     )
@@ -112,11 +113,12 @@ def strike(struck: Struck, fault: Fault, step: str) -> str:
     over = threading.Timer(ENDS_WITHIN, kill_controller, [struck, step])
     over.start()
     for line in struck.process.stdout or ():
-        output.append(line)
+        output.append(f"{time.monotonic():.1f} {line}")
         remediating = remediating or line.startswith("PLAY [Remediate")
         if remediating and not hit and line.startswith("TASK [") and step in line:
             hit = True
             fault.strike(struck, step)
+            output.append(f"{time.monotonic():.1f} {fault.name}\n")
     struck.process.wait()
     assert over.is_alive(), "the run did not end by itself\n" + "".join(output)
     over.cancel()

@@ -35,3 +35,11 @@ def run_module(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         return result
 
     return run
+
+
+@pytest.fixture
+def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a module warns of. Where the controller's code was loaded before, Ansible shows it and keeps nothing of it."""
+    texts: list[str] = []
+    monkeypatch.setattr(basic.AnsibleModule, "warn", lambda _, text: texts.append(text))
+    return texts

@@ -1,6 +1,7 @@
 """One run at a time: the Lease that keeps runs apart."""
 
 import itertools
+import json
 import pathlib
 import re
 import time
@@ -8,9 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ansible.module_utils import basic
 from ansible_collections.kubekeel.ha.plugins.lookup import operator as operator_lookup
-from ansible_collections.kubekeel.ha.plugins.module_utils import cluster_lock, distribution, health, kube_api, lock_client
+from ansible_collections.kubekeel.ha.plugins.module_utils import cluster_lock, distribution, health, kube_api, lock_client, node_files
 from ansible_collections.kubekeel.ha.plugins.module_utils.cluster_lock import Lock, Run
 from ansible_collections.kubekeel.ha.plugins.modules import cluster_health
 from ansible_collections.kubekeel.ha.plugins.modules import cluster_lock as module
@@ -47,6 +47,8 @@ def lease(holder="r2", renewed=NOW - 30, duration=600, **more):
         (lease(renewed=NOW + 3600), True, NOW + 4205),
         (lease(renewTime=None), True, None),
         (lease(leaseDurationSeconds=None), True, None),
+        (lease(leaseDurationSeconds=2**31), True, None),
+        (lease(leaseDurationSeconds=10**400), True, None),
     ],
 )
 def test_who_is_kept_away_and_until_when(current, held, expires):
@@ -332,14 +334,6 @@ def server(tmp_path: pathlib.Path) -> Iterator[ApiServer]:
         yield found
 
 
-@pytest.fixture
-def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What a module warns of."""
-    texts: list[str] = []
-    monkeypatch.setattr(basic.AnsibleModule, "warn", lambda _, text: texts.append(text))
-    return texts
-
-
 def do(run_module: RunModule, server: ApiServer, state: str = "taken", **more: Any) -> Result:
     return run_module(
         module, state=state, kubeconfig=server.kubeconfig, **{"run_id": "r1", "purpose": "restart", "operator": "alice@bastion", **more}
@@ -478,7 +472,42 @@ def test_nobody_is_no_run(run_module: RunModule, server: ApiServer, state: str, 
 
 def test_a_lease_duration_that_no_run_can_keep_is_refused(run_module: RunModule, server: ApiServer) -> None:
     assert "less than 60 s is too short" in do(run_module, server, duration=59)["msg"]
+    assert "a Lease holds 2147483647 s at most" in do(run_module, server, duration=2**31)["msg"]
     assert do(run_module, server, duration=60)["mine"] is True
+
+
+@pytest.mark.parametrize("found", [[], "x", 5, None])
+def test_what_is_no_lease_is_nobody_s(run_module: RunModule, server: ApiServer, found: object) -> None:
+    server.pages[lock_client.LEASE] = found
+    assert "gives no object" in do(run_module, server)["msg"]
+    assert server.registry.lease is None
+
+
+@pytest.mark.parametrize("message", [["x"], None, {"x": 1}])
+def test_a_refusal_says_whatever_the_server_says(message: object) -> None:
+    assert kube_api._reason("PUT", json.dumps({"message": message})) == f": {message}"
+    assert kube_api._reason("PUT", "[" * 100_000) == ""
+
+
+def test_an_answer_without_an_end_is_no_json() -> None:
+    with pytest.raises(kube_api.ApiError, match="/x gives no JSON"):
+        kube_api._decode("/x", "[" * 100_000)
+
+
+def test_a_long_kubeconfig_is_looked_through_at_once(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "admin.config"
+    path.write_text("\n" * 100_000 + "server:\nusers: x\n")
+    with pytest.raises(node_files.NodeError, match="names no certificate authority"):
+        kube_api.Credentials(str(path))
+
+
+@pytest.mark.parametrize("data", ["K10secret", "K10secret=", "w6Q="])
+def test_a_kubeconfig_that_holds_no_certificate_is_told(tmp_path: pathlib.Path, data: str) -> None:
+    path = tmp_path / "admin.config"
+    path.write_text(f"certificate-authority-data: {data}\nserver: https://127.0.0.1:6443\ntoken: K10secret\n")
+    with pytest.raises(node_files.NodeError, match="holds certificates or keys that cannot be read") as refused:
+        kube_api.Credentials(str(path))
+    assert "K10secret" not in str(refused.value)
 
 
 def test_a_run_renews_its_lease_every_ten_seconds_and_no_more(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,6 +241,10 @@ JSON = st.recursive(
 )
 
 
+def test_a_lock_without_an_end_is_held_by_somebody() -> None:
+    assert cluster_guards.lock_holders("[" * 100_000) == [("a node that it does not name", "")]
+
+
 @given(st.text() | JSON.map(json.dumps) | JSON.map(lambda locks: json.dumps({"locks": locks})))
 def test_a_lock_that_cannot_be_read_is_held_by_somebody(text: str) -> None:
     held = cluster_guards.lock_holders(text)
@@ -309,6 +313,13 @@ def test_a_cluster_without_plans_has_none_and_one_that_hides_them_is_not_well(mo
     looking, _asked = looker(monkeypatch, {**API, cluster_health.PLANS: kube_api.ApiError("HTTP 403", 403)}, survey=True)
     assert looking._read_api(looking._seen, ["10.0.0.1"]) == ""
     assert "HTTP 403" in looking._seen.errors[0]
+
+
+def test_an_api_server_that_answers_with_something_else_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for path, answer in ((cluster_health.NODES, {"kind": "Status"}), (cluster_health.IDENTITY, None), (cluster_health.PLANS, {"items": 5})):
+        looking, _asked = looker(monkeypatch, {**API, path: answer}, survey=True)
+        assert looking._read_api(looking._seen, ["10.0.0.1"]) == ""
+        assert f"{path} gives something else: it" in looking._seen.errors[0]
 
 
 # -- A node ------------------------------------------------------------------------------------------------------------
@@ -480,6 +491,8 @@ def test_a_snap_that_is_held(notes: str, held: bool) -> None:
         ("2019-04-24T12:22:54.123456789-04:00\n", 1556122973.0, "2019-04-24T12:22:54.123456789-04:00"),
         ("", 0.0, ""),
         ("soon\n", 0.0, ""),
+        ("2031-13-24T17:22:54Z\n", 0.0, ""),
+        ("2031-04-24T17:22:54+99:00\n", 0.0, ""),
     ],
 )
 def test_until_when_all_snaps_are_held(text: str, now: float, until: str) -> None:

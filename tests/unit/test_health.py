@@ -1,7 +1,16 @@
 """Is the cluster well, and may a server go: from observations to the answer."""
 
 import pytest
-from ansible_collections.kubekeel.ha.plugins.module_utils.health import Expectation, Member, Observation, epoch, evaluate, members_of_status
+from ansible_collections.kubekeel.ha.plugins.module_utils import api_objects
+from ansible_collections.kubekeel.ha.plugins.module_utils.health import (
+    Expectation,
+    Member,
+    Observation,
+    epoch,
+    evaluate,
+    members_of_status,
+    moment,
+)
 from ansible_collections.kubekeel.ha.plugins.modules import cluster_health
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -47,6 +56,23 @@ def test_reads_the_status_of_microk8s():
     assert members_of_status("microk8s:\n  running: False\n") == []
 
 
+@pytest.mark.parametrize(
+    ("text", "roles"),
+    [
+        (STATUS.replace("role: voter", "role: voter?"), ["voter?", "standby"]),
+        (STATUS.replace("    - address: 10.0.0.1", "#    - address: 10.0.0.1"), ["standby"]),
+        (STATUS.replace("addons:", "datastore:"), ["voter", "standby"]),
+    ],
+)
+def test_a_member_is_what_the_status_says_and_no_more(text, roles):
+    assert [member.role for member in members_of_status(text)] == roles
+
+
+@pytest.mark.parametrize("text", ["", "soon", None, 5, "2026-11-21T03:00:00.1e9Z", "2026-11-21T03:00:00.-1Z", "2026-13-21T03:00:00Z"])
+def test_no_moments(text):
+    assert moment(text) is None
+
+
 def test_three_servers_that_are_well_may_lose_one():
     answer = evaluate(seen(), Expectation(["n1", "n2", "n3"]))
     assert (answer["healthy"], answer["safe_to_disrupt"], answer["servers_to_spare"], answer["reasons"]) == (True, True, 1, [])
@@ -71,6 +97,8 @@ def test_how_many_servers_may_be_lost(count, spare):
             "n2 says Ready, but its Lease was last renewed 51 s",
         ),
         (seen(leases=[a_lease(1), a_lease(3)]), Expectation(), "n2 says Ready, but it has no Lease"),
+        (seen(leases=[a_lease(1), a_lease(2, "soon"), a_lease(3)]), Expectation(), "n2 says Ready, but it has no Lease"),
+        (seen(nodes=[]), Expectation(), "the API server lists no nodes"),
         (seen(roles=["voter", "voter", "spare"]), Expectation(), "no server may be lost: 2 voters"),
         (seen(), Expectation(["n1", "n2", "n9"]), "inventory's servers n9 are no servers"),
         (seen(), Expectation(["n1", "n2"]), "servers n3 are missing in the inventory"),
@@ -133,6 +161,40 @@ def test_who_has_no_vote_never_counts_for_the_quorum(members, losing):
     assert (with_all["keeps_quorum"], with_all["servers_to_spare"]) == (alone["keeps_quorum"], alone["servers_to_spare"])
     up = len([host for host in voters if voters[host][1]])
     assert with_all["servers_to_spare"] == max(min(up - len(voters) // 2 - 1, 1), 0)
+
+
+WELL = {**a_node(1), "spec": {}}
+WELL["metadata"] = {**WELL["metadata"], "labels": {}, "annotations": {}}
+WELL["status"] = {**WELL["status"], "nodeInfo": {}}
+
+
+@pytest.mark.parametrize(
+    ("shape", "value", "expected"),
+    [
+        (api_objects.NODES, {"items": [a_node(1)]}, {"items": [WELL]}),
+        (api_objects.NODES, {"items": [{**a_node(1), "spec": None}], "kind": None}, {"items": [WELL]}),
+        (api_objects.NODES, {"items": []}, {"items": []}),
+        (api_objects.NODES, {"items": None}, "it.items is no list"),
+        (api_objects.NODES, {}, "it.items is no list"),
+        (api_objects.NODES, [], "it is no object"),
+        (api_objects.NODES, None, "it is no object"),
+        (api_objects.NODES, {"items": [{"metadata": {"name": "n"}}, {}]}, r"it.items\[1\].metadata is no object"),
+        (api_objects.NODES, {"items": [{"metadata": {"name": None}}]}, r"it.items\[0\].metadata.name is no str"),
+        (api_objects.NODES, {"items": [{"metadata": {"name": "n", "labels": {"x": 1}}}]}, "metadata.labels.x is no str"),
+        (api_objects.LEASES, {"items": [{"metadata": {"name": "n"}, "spec": {"leaseDurationSeconds": "4"}}]}, "Seconds is no int"),
+        (api_objects.DAEMON_SETS, {"items": [{"metadata": {"name": "n", "annotations": {"x": [1]}}}]}, "annotations.x is no str"),
+        (api_objects.PLANS, {"items": [{"metadata": {"name": "p"}, "status": {"applying": "n1"}}]}, "status.applying is no list"),
+        (api_objects.NAMESPACE, {"metadata": {}}, "it.metadata.uid is no str"),
+        (api_objects.ENDPOINTS, {"subsets": None}, {"subsets": []}),
+        (api_objects.ENDPOINTS, {"subsets": [{"addresses": [{}]}]}, "ip is no str"),
+    ],
+)
+def test_objects_of_the_api_are_of_their_types_or_refused(shape, value, expected):
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=expected):
+            api_objects.fitting(value, shape)
+    else:
+        assert api_objects.fitting(value, shape) == expected
 
 
 def test_a_node_that_takes_no_pods_is_told_and_may_be_well() -> None:

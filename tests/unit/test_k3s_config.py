@@ -101,6 +101,7 @@ def test_yaml_that_k3s_reads(text, expected):
         ("a: >\n  b\n    c\n", 3),
         ("\t# note\na: b\n", 1),
         ("a # b: c\n", 1),
+        ("a: &b+ c\n", 1),
         ("a" * 1025 + ": b\n", 1),
         ("'a\n b': c\n", 2),
         ("...\na: b\n", 1),
@@ -111,6 +112,10 @@ def test_yaml_that_cannot_be_read_is_refused_by_line_and_its_text_is_not_told(te
         config_yaml.parse(text)
     assert refused.value.line == line
     assert "K10secret" not in str(refused.value)
+
+
+def test_a_long_line_is_looked_through_at_once():
+    assert as_plain("a: 'x" + " " * 100_000 + "y'\n") == [("a", "x" + " " * 100_000 + "y")]
 
 
 # PyYAML writes a lone y or n without quotes, which Go's yaml.v2 takes for a boolean.

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import struct
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from ansible_collections.kubekeel.ha.plugins.module_utils import (
@@ -10,12 +12,14 @@ from ansible_collections.kubekeel.ha.plugins.module_utils import (
     environment_file,
     etcd_messages,
     known_bugs,
+    kube_api,
     lb_state,
     registration,
     unit_file,
 )
 from ansible_collections.kubekeel.ha.plugins.module_utils.etcd_messages import EtcdMember, Frame
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_change import Change, FileChange, hide_secrets
+from ansible_collections.kubekeel.ha.plugins.modules import k3s_lb_state
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -269,6 +273,10 @@ def test_a_line_that_would_be_no_line_of_its_own_is_not_added(text, part):
         environment_file.set_variables(text, {"A": "1"})
 
 
+def test_a_value_of_many_parts_is_read_at_once():
+    assert environment_file.variables("A=" + "''" * 50_000 + "x\n") == {"A": "x"}
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -353,6 +361,32 @@ def test_a_number_without_an_end_is_refused_at_once():
         etcd_messages.members(b"\xff" * 4_000_000)
 
 
+NOW = "2100-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("spec", "ready", "why"),
+    [
+        ({"renewTime": NOW}, "True", ""),
+        ({"renewTime": NOW}, "False", "10.0.0.1:6443 says that it is NotReady"),
+        ({"renewTime": "2026-11-21T03:00:00Z"}, "True", "its kubelet does not renew its Lease"),
+        ({"renewTime": "soon"}, "True", "its kubelet does not renew its Lease"),
+        ({}, "True", "its kubelet does not renew its Lease"),
+        (None, "True", "its kubelet does not renew its Lease"),
+        ({"leaseDurationSeconds": "x"}, "True", "10.0.0.1:6443: it.spec.leaseDurationSeconds is no int"),
+    ],
+)
+def test_whether_a_node_is_back(monkeypatch, spec, ready, why):
+    answers = {
+        "/api/v1/nodes/n1": {"metadata": {"name": "n1"}, "status": {"conditions": [{"type": "Ready", "status": ready}]}},
+        k3s_lb_state.LEASE + "n1": {"metadata": {"name": "n1"}, "spec": spec},
+    }
+    monkeypatch.setattr(kube_api, "get_json", lambda _api, _host, path, *_: answers[path])
+    module = SimpleNamespace(params={"node_name": "n1"})
+    node: Any = SimpleNamespace(module=module, kubelet=None, k3s=None, current=lambda _to: ["10.0.0.1:6443"])
+    assert k3s_lb_state.why_not_ready(node, 0) == why
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -364,6 +398,10 @@ def test_a_number_without_an_end_is_refused_at_once():
         "  password: K10x",
         "etcd-s3-access-key=K10x",
         "--bootstrap-token K10x",
+        "--bootstrap-token\nK10x",
+        "--node-ip=-bootstrap-token K10x",
+        "--'bootstrap-token K10x",
+        "--bootstrap- token K10x",
         "token: |\n\n  a\n  K10x",
     ],
 )
@@ -376,6 +414,7 @@ def test_diffs_hide_what_is_secret(line):
 
 def test_diffs_show_what_is_not():
     text = '--leader-elect-lease-duration=15s\n--service-account-key-file=x\nHTTP2_PING_TIMEOUT_SECONDS=4\n- "tokencleaner=x"\n'
+    text += "# a token\na: b\n"
     assert hide_secrets(text) == text
 
 

@@ -108,6 +108,13 @@ def test_a_file_of_any_kind_is_looked_through(text: str) -> None:
     assert kubelet_file.parse(text) == {}
 
 
+@pytest.mark.parametrize(
+    ("line", "value"), [("a: 4 # fast", "4"), ('a: "4 # b"', "4 # b"), ("a: '4' # b", "4"), ("a: 4#b", "4#b"), ("a: # b", None)]
+)
+def test_what_somebody_else_s_file_states(line: str, value: str | None) -> None:
+    assert kubelet_file.stated(line + "\n") == ({} if value is None else {"a": (value, 1)})
+
+
 def test_a_path_that_is_none_is_told(put: Set, args_dir: pathlib.Path) -> None:
     (args_dir / "kubelet").write_text(FLAGS + "--config=/x\0y\n")
     assert "/x\0y cannot be read" in put()["msg"]

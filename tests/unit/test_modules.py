@@ -6,6 +6,7 @@ import pathlib
 import shlex
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
@@ -16,6 +17,7 @@ from ansible_collections.kubekeel.ha.plugins.modules import (
     kernel_modules,
     node_info,
     restore,
+    run_info,
     service_environment,
     sysctl_profile,
 )
@@ -209,20 +211,44 @@ def test_restore_that_broke_off_still_asks_for_the_restart(
     assert (again["changed"], again["restart"]) == (False, ["snap.microk8s.daemon-kubelite"])
 
 
+def an_entry(**more: Any) -> str:
+    """A record with one file, or another thing."""
+    entry = {"kind": "file", "name": "/x", "kept": "0-x", "mode": 0o644, "before": "a", "after": ["b"], **more}
+    return json.dumps({"entries": [entry]})
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("text", "part"),
     [
-        *("", "{", "[]", "[" * 100_000, '{"entries": {}}', '{"entries": [null]}', '{"units": "x"}', '{"adopted": [1]}'),
-        *('{"entries": [{"kind": "file", "path": null}]}', '{"entries": [{"kind": "file", "path": "/x"}]}'),
-        *('{"entries": [{"kind": "sysctl", "name": "x"}]}', '{"entries": [{"kind": "x"}]}', '{"entries": [{"kind": []}]}'),
+        *(("", "Expecting"), ("{", "Expecting"), ("[]", "mapping"), ("[" * 100_000, "recursion")),
+        *(('{"entries": {}}', "is no list"), ('{"entries": [null]}', "subscriptable"), ('{"units": "x"}', "is no list")),
+        *(('{"adopted": [1]}', "else than texts"), ('{"restore": "x"}', "is no list"), ('{"state": "soon"}', "'soon' is no state")),
+        *(('{"about": 5}', "values"), ('{"about": {"operator": 5}}', "else than texts"), ('{"entries": [{}]}', "'name'")),
+        *((an_entry(name=None), "else than texts"), (an_entry(kind="x"), "it holds a 'x'"), (an_entry(kind=[]), "it holds a []")),
+        *((an_entry(mode="rw"), "no mode of a file"), (an_entry(mode=True), "no mode of a file"), (an_entry(mode=-1), "no mode of a file")),
+        *((an_entry(kept=None), "names no copy of '/x'"), (an_entry(before=None), "names no copy of '/x'")),
+        *((an_entry(after=[]), "what became of '/x'"), (an_entry(after="b"), "is no list"), (an_entry(after=[1]), "else than texts")),
+        *((an_entry(kind="sysctl", after=[]), "what became of '/x'"), (an_entry(kind="sysctl", before=None), "else than texts")),
     ],
 )
-def test_restore_refuses_a_damaged_record(run_module: RunModule, args_dir: pathlib.Path, tmp_path: pathlib.Path, text: str) -> None:
+def test_a_damaged_record_is_refused(run_module: RunModule, args_dir: pathlib.Path, tmp_path: pathlib.Path, text: str, part: str) -> None:
     set_lease(run_module, args_dir, run_id="r1")
     (tmp_path / "runs/r1/record.json").write_text(text)
-    result = run_module(restore, run_id="r1")
-    assert result["failed"] is True
-    assert "is damaged" in result["msg"]
+    for module, arguments in ((restore, {"run_id": "r1"}), (run_info, {})):
+        result = run_module(module, **arguments)
+        assert result["failed"] is True
+        assert "is damaged" in result["msg"]
+        assert part in result["msg"]
+
+
+@pytest.mark.parametrize(
+    "touch",
+    [node_files.read, node_files.remove, node_files.mode, node_files.remove_empty_folder],
+)
+def test_a_path_that_is_none_is_an_error_as_others_are(tmp_path: pathlib.Path, touch: Callable[[str], object]) -> None:
+    for each in (touch, lambda path: node_files.write(path + "/x", ""), lambda path: node_files.make_folder(path, 0o755)):
+        with pytest.raises(node_files.NodeError, match="cannot be"):
+            each(f"{tmp_path}/\0")
 
 
 @pytest.mark.parametrize("pending", [False, True], ids=["", "somebody's change is waiting"])
@@ -275,7 +301,12 @@ def test_a_run_id_is_no_path(tmp_path: pathlib.Path, run_id: str) -> None:
 
 def test_a_module_of_the_kernel_is_no_option(run_module: RunModule, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[list[str]] = []
-    monkeypatch.setattr(AnsibleModule, "run_command", lambda _module, words: called.append(words) or (1, "", "not found"))
+
+    def unknown(_module: AnsibleModule, words: list[str]) -> tuple[int, str, str]:
+        called.append(words)
+        return 1, "", "not found"
+
+    monkeypatch.setattr(AnsibleModule, "run_command", unknown)
     result = run_module(kernel_modules, modules=["--version"], path=str(tmp_path / "x.conf"))
     assert "cannot be loaded" in result["msg"]
     assert called == [["modprobe", "--", "--version"]]
@@ -483,8 +514,8 @@ def test_another_config_file_than_the_unit_s_is_refused(run_module: RunModule, k
     assert f"but unit k3s reads {k3s_node}/config.yaml" in set_frequency(run_module, k3s_config_file="/etc/other.yaml")["msg"]
 
 
-@pytest.mark.usefixtures("k3s_node")
-def test_a_value_that_k3s_would_cut_is_refused(run_module: RunModule) -> None:
+def test_a_value_that_k3s_would_cut_is_refused(run_module: RunModule, k3s_node: pathlib.Path) -> None:
+    assert k3s_node.exists()
     result = run_module(component_args, components={"kubelet": {"node-ip": "10.0.0.1 "}}, distribution="k3s")
     assert "a space at an end" in result["msg"]
 
@@ -496,10 +527,16 @@ def test_a_config_file_of_no_certain_place_is_refused(run_module: RunModule, k3s
     assert f"reads its configuration from {config}" in set_frequency(run_module)["msg"]
 
 
+def test_a_config_file_that_is_no_path_is_told(run_module: RunModule, k3s_node: pathlib.Path) -> None:
+    unit = k3s_node / "k3s.service"
+    unit.write_text(unit.read_text().replace(f"--config {k3s_node}/config.yaml", "--config /x\0y"))
+    assert "/x\0y.d cannot be read: embedded null byte" in set_frequency(run_module)["msg"]
+
+
 def test_a_port_is_a_number(k3s_node: pathlib.Path) -> None:
     for text, port in (("7443", 7443), ("²", 6443), ("9" * 5000, 6443)):
         (k3s_node / "config.yaml").write_text(f"https-listen-port: {text}\n")
-        assert k3s.K3sNode(None, "k3s").port == port  # type: ignore[arg-type]
+        assert k3s.K3sNode(None, "k3s").port == port
 
 
 def test_a_dead_flag_is_refused_by_the_release_of_k3s(run_module: RunModule, k3s_node: pathlib.Path) -> None:

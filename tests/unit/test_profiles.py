@@ -190,13 +190,16 @@ def test_what_is_no_length_of_a_write_is_refused(p99: object) -> None:
         write_latency_refusal(p99, "7s", "500ms")
 
 
+WRONG: tuple[Any, ...] = (None, 1, "x", ["x"], {"x": None}, {"x": [{}]})
+
+
 def test_every_filter_refuses_what_it_cannot_work_on() -> None:
     files = [importlib.import_module(f"ansible_collections.kubekeel.ha.plugins.filter.{path.stem}") for path in FILTERS.glob("*.py")]
     filters = {name: work for file in files for name, work in file.FilterModule().filters().items()}
     assert len(filters) > 10
     for name, work in filters.items():
         for number in range(4):
-            for argument in (None, 1, "x", ["x"], {"x": None}, {"x": [{}]}):
+            for argument in WRONG:
                 with contextlib.suppress(AnsibleFilterError):
                     work(*[argument] * number)
         with pytest.raises(AnsibleFilterError, match=f"{name} cannot work on that: TypeError"):

@@ -1,6 +1,5 @@
 """Records of runs, and taking runs back: what was there comes back byte for byte, and nobody else's edit is lost."""
 
-import json
 import pathlib
 import tempfile
 from typing import Any
@@ -79,16 +78,38 @@ def test_a_sysctl_that_somebody_else_set_since_is_not_overwritten(run_module: Ru
     assert kernel == {"a.b": "15"}
 
 
-def test_an_edit_between_a_run_that_broke_off_and_the_one_that_adopted_it_stays(run_module: RunModule, tmp_path: pathlib.Path) -> None:
+def test_an_edit_between_a_run_that_broke_off_and_the_one_that_adopted_it_stays(
+    run_module: RunModule, tmp_path: pathlib.Path, warned: list[str]
+) -> None:
     path = tmp_path / "file"
     path.write_text("old\n")
     change("r1", path, "one\n")
     change(None, path, "theirs\n")
     change("r2", path, "two\n")
     run_record.RunRecord("r2").adopt(["r1"], "x")
-    result = run_module(restore, run_id="r2")
+    run_module(restore, run_id="r2")
     assert path.read_text() == "theirs\n"
-    assert "run r1 left something else there" in json.dumps(result["warnings"])
+    assert "run r1 left something else there" in warned[0]
+
+
+def test_a_run_that_was_put_into_force_and_forgotten_is_told(run_module: RunModule, tmp_path: pathlib.Path, warned: list[str]) -> None:
+    path = tmp_path / "file"
+    change("r2", path, "two\n")
+    run_record.RunRecord("r2").adopt(["r1"], "x")
+    assert run_module(restore, run_id="r2")["paths"] == [str(path)]
+    assert "there is no record any more of run r1" in warned[0]
+    assert [one.name for one in (tmp_path / "runs").iterdir()] == ["r2"]
+
+
+def test_a_sysctl_that_was_empty_is_followed_to_the_run_before(run_module: RunModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = {"a.b": "8"}
+    monkeypatch.setattr(running_kernel, "sysctl", lambda name: kernel[name])
+    monkeypatch.setattr(running_kernel, "set_sysctl", kernel.__setitem__)
+    node_change.keep("r1", [], sysctls={"a.b": ("15", "")})
+    node_change.keep("r2", [], sysctls={"a.b": ("", "8")})
+    run_record.RunRecord("r2").adopt(["r1"], "x")
+    assert run_module(restore, run_id="r2")["changed"] is True
+    assert kernel == {"a.b": "15"}
 
 
 CONTENTS = st.sampled_from(["", "a\n", "b\n", "c\udcff\n", None])
@@ -187,6 +208,11 @@ def test_what_a_second_pass_changed_is_no_edit_of_somebody_else() -> None:
 def test_a_newer_run_is_named() -> None:
     known = {"server1": [a_run("T2"), a_run("T1", edited=("/f",))]}
     assert plan(known, "T1", [])["reasons"] == ["server1: /f was changed by run T2 since run T1"]
+
+
+def test_a_newer_run_that_changed_other_files_is_not_blamed() -> None:
+    known = {"server1": [a_run("T2", files=("/other",)), a_run("T1", edited=("/f",))]}
+    assert plan(known, "T1", [])["reasons"] == ["server1: /f was changed by somebody else since run T1"]
 
 
 def test_where_there_is_nothing_to_take_back_it_says_what_there_is() -> None:

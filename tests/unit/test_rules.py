@@ -89,7 +89,7 @@ def test_kubernetes_defaults_with_a_grace_period_of_20s_are_refused():
         ("nft v1.0.6", (1, 0, 6)),
         ("x", None),
         ("v1." + "9" * 5000, None),
-        ("v١.٢", None),
+        ("v\u0661.\u0662", None),
     ],
 )
 def test_releases(text, expected):
@@ -185,6 +185,7 @@ def test_sysctl_files_parse():
         ({"/etc/sysctl.d/10-a.conf": [("k", "1")], "/etc/sysctl.d/20-b.conf": [("*", "2")]}, ("1", "/etc/sysctl.d/10-a.conf")),
         ({"/etc/sysctl.d/10-a.conf": [("*", "1")]}, ("1", "/etc/sysctl.d/10-a.conf")),
         ({"/etc/sysctl.d/README": [("k", "1")]}, None),
+        ({"/etc/sysctl.d/10-a.conf": [("[" * 100_000, "1"), ("?", "2")]}, ("2", "/etc/sysctl.d/10-a.conf")),
     ],
 )
 def test_which_file_counts_at_boot(files, expected):
