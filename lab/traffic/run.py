@@ -15,7 +15,8 @@ from .clients import END_SECONDS, ApiClient, ServiceClient
 from .report import Report
 from .samples import none_answered, summarize_node, summarize_server
 
-API_TIMEOUT_SECONDS = 1.0
+API_TIMEOUT_SECONDS = 5.0
+"""A slow answer is one; what does not come within that time counts as down since it was asked for."""
 START_SECONDS = 20.0
 
 

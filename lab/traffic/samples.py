@@ -85,7 +85,7 @@ def summarize_node(sessions: Sequence[Session]) -> NodeSummary:
 
 
 def down_intervals(samples: Session) -> list[Interval]:
-    """Return the stretches from a failed answer to the next good one, or to the last answer."""
+    """Return the stretches from when a question was put that failed to the next good answer, or to the last answer."""
     intervals: list[Interval] = []
     down_since: float | None = None
     for sample in samples:
@@ -93,7 +93,7 @@ def down_intervals(samples: Session) -> list[Interval]:
             intervals.append(Interval(down_since, sample.ended))
             down_since = None
         elif not sample.good and down_since is None:
-            down_since = sample.ended
+            down_since = sample.began
     if down_since is not None:
         intervals.append(Interval(down_since, samples[-1].ended))
     return intervals

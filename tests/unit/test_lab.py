@@ -30,9 +30,9 @@ def test_a_session_that_never_had_an_answer_is_one_gap() -> None:
 
 @pytest.mark.parametrize(
     ("answers", "expected"),
-    [("...", []), (".x.", [Interval(1.5, 2.5)]), (".xx", [Interval(1.5, 2.5)]), ("x.x.", [Interval(0.5, 1.5), Interval(2.5, 3.5)])],
+    [("...", []), (".x.", [Interval(1.0, 2.5)]), (".xx", [Interval(1.0, 2.5)]), ("x.x.", [Interval(0.0, 1.5), Interval(2.0, 3.5)])],
 )
-def test_a_server_is_down_from_its_failure_to_its_next_answer(answers: str, expected: list[Interval]) -> None:
+def test_a_server_is_down_from_the_question_that_failed_to_its_next_answer(answers: str, expected: list[Interval]) -> None:
     assert down_intervals(session(answers)) == expected
 
 
@@ -41,8 +41,8 @@ def test_a_server_is_down_from_its_failure_to_its_next_answer(answers: str, expe
     [
         ((".x...", "...x.", "....."), []),
         ((".xx..", "..xx.", "....."), []),
-        ((".xxx.", "..xx.", ".xx.."), [Interval(2.5, 3.5)]),
-        (("x", "x", "x"), [Interval(0.5, 0.5)]),
+        ((".xxx.", "..xx.", ".xx.."), [Interval(2.0, 3.5)]),
+        (("x", "x", "x"), [Interval(0.0, 0.5)]),
     ],
 )
 def test_moments_in_which_no_server_answered(servers: tuple[str, ...], expected: list[Interval]) -> None:
