@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.kubekeel.ha.plugins.plugin_utils import drill_picture, drill_result, filters
+from ansible_collections.kubekeel.ha.plugins.plugin_utils import filters
 
 
 class FilterModule:
@@ -16,5 +16,9 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return them by name."""
         return filters.refusing(
-            {"drill_compared": drill_result.compared, "drill_result": drill_result.result, "drill_svg": drill_picture.svg}
+            {
+                "drill_compared": filters.later("drill_result", "compared"),
+                "drill_result": filters.later("drill_result", "result"),
+                "drill_svg": filters.later("drill_picture", "svg"),
+            }
         )

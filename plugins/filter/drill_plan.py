@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.kubekeel.ha.plugins.plugin_utils import drill_plan, filters
+from ansible_collections.kubekeel.ha.plugins.plugin_utils import filters
 
 
 def plan(cluster: Mapping[str, Any], scenario: str, method: str) -> dict[str, Any]:
     """Return which nodes a drill takes away, and from where it is watched."""
+    from ansible_collections.kubekeel.ha.plugins.plugin_utils import drill_plan
+
     try:
         return drill_plan.plan(cluster, scenario, method)
     except ValueError as error:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.kubekeel.ha.plugins.module_utils import go_duration
-from ansible_collections.kubekeel.ha.plugins.plugin_utils import budget, filters
+from ansible_collections.kubekeel.ha.plugins.plugin_utils import filters
 
 
 def failover_budget(servers: Any) -> dict[str, Any]:
     """Return how long the death of a node lasts, before and after what the results change."""
+    from ansible_collections.kubekeel.ha.plugins.plugin_utils import budget
+
     if not isinstance(servers, Mapping):
         raise AnsibleFilterError("failover_budget takes servers by name, not %r" % (servers,))
     return budget.of_servers({name: _server(name, server) for name, server in servers.items()})
@@ -21,6 +22,8 @@ def failover_budget(servers: Any) -> dict[str, Any]:
 
 def _server(name: str, server: Any) -> dict[str, Any]:
     """Return what is known of a server, as C(budget.of_servers) takes it."""
+    from ansible_collections.kubekeel.ha.plugins.module_utils import go_duration
+
     try:
         results, distribution, timeout = server["results"], server["distribution"], server.get("election_timeout")
         if not all(isinstance(result, Mapping) for result in results):

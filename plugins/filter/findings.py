@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.kubekeel.ha.plugins.plugin_utils import filters, findings
+from ansible_collections.kubekeel.ha.plugins.plugin_utils import filters
 
 
 class FilterModule:
@@ -17,9 +17,9 @@ class FilterModule:
         """Return them by name."""
         return filters.refusing(
             {
-                "findings_alike": findings.alike,
-                "findings_by_nodes": findings.by_nodes,
-                "findings_guards": findings.guards,
-                "findings_reasons": findings.reasons,
+                "findings_alike": filters.later("findings", "alike"),
+                "findings_by_nodes": filters.later("findings", "by_nodes"),
+                "findings_guards": filters.later("findings", "guards"),
+                "findings_reasons": filters.later("findings", "reasons"),
             }
         )

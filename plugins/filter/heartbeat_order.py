@@ -8,11 +8,13 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.kubekeel.ha.plugins.plugin_utils import filters, heartbeats
+from ansible_collections.kubekeel.ha.plugins.plugin_utils import filters
 
 
 def heartbeat_order(surveyed: Any, servers: Collection[str] = ()) -> dict[str, Any]:
     """Return which nodes must not get their new heartbeat or grace period yet."""
+    from ansible_collections.kubekeel.ha.plugins.plugin_utils import heartbeats
+
     if not isinstance(surveyed, Mapping):
         raise AnsibleFilterError("heartbeat_order takes a dictionary of results by node, not %r" % (surveyed,))
     return heartbeats.order(surveyed, servers)

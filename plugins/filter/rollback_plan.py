@@ -9,11 +9,12 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.kubekeel.ha.plugins.plugin_utils import filters
-from ansible_collections.kubekeel.ha.plugins.plugin_utils import rollback_plan as planning
 
 
 def rollback_plan(known: Any, run_id: str = "", others: Collection[str] = (), force: bool = False) -> dict[str, Any]:
     """Return which run is taken back, on which nodes, and what speaks against it."""
+    from ansible_collections.kubekeel.ha.plugins.plugin_utils import rollback_plan as planning
+
     if not isinstance(known, Mapping):
         raise AnsibleFilterError("rollback_plan takes a dictionary of runs by node, not %r" % (known,))
     return planning.plan(known, run_id, others, force)

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.kubekeel.ha.plugins.module_utils import timing
 from ansible_collections.kubekeel.ha.plugins.plugin_utils import filters
 
 
 def timing_violations(durations: Any) -> list[str]:
     """Return a sentence for each rule of timing that the durations break."""
+    from ansible_collections.kubekeel.ha.plugins.module_utils import timing
+
     if not isinstance(durations, Mapping):
         raise AnsibleFilterError("timing_violations takes a dictionary of durations, not %r" % (durations,))
     return timing.violations(durations)

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.kubekeel.ha.plugins.module_utils import write_latency
-from ansible_collections.kubekeel.ha.plugins.plugin_utils import filters, profiles
+from ansible_collections.kubekeel.ha.plugins.plugin_utils import filters
 
 
 def write_latency_refusal(p99: Any, renew_deadline: str, retry_period: str) -> str:
     """Return why writes of this length forbid a leader election, and what to choose; an empty text where they do not."""
+    from ansible_collections.kubekeel.ha.plugins.module_utils import write_latency
+    from ansible_collections.kubekeel.ha.plugins.plugin_utils import profiles
+
     known = {name: profiles.load(name)["values"] for name in profiles.BY_SPEED}
     try:
         length = float(p99) / 1000
