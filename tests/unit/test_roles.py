@@ -2,6 +2,7 @@
 
 import pathlib
 import tomllib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -79,6 +80,23 @@ def test_what_can_be_accepted_is_what_is_refused() -> None:
         assert any(line.startswith(f"V({name}), ") for line in option["description"])
         text = (ROOT / "inventories/microk8s/group_vars/all.yml").read_text()
         assert name in text.partition("# preflight_accept:")[0]
+
+
+def tasks_of(found: Any) -> Iterator[dict[str, Any]]:
+    """Every task of a file, those of blocks included."""
+    for entry in found or []:
+        yield entry
+        for name in ("tasks", "block", "rescue", "always"):
+            yield from tasks_of(entry.get(name))
+
+
+def test_a_server_that_cannot_be_asked_does_not_end_the_play_of_the_node_that_asks() -> None:
+    """With any_errors_fatal or run_once ansible-core calls the node failed although it was told to ignore that."""
+    paths = [*(ROOT / "roles").glob("*/tasks/*.yml"), *(ROOT / "playbooks").rglob("*.yml")]
+    lists = [found for found in map(load, paths) if isinstance(found, list)]
+    tasks = [task for found in lists for task in tasks_of(found) if task.get("ignore_unreachable")]
+    assert len(tasks) > 3
+    assert [task["name"] for task in tasks if task.get("any_errors_fatal") is not False or task.get("run_once")] == []
 
 
 def test_versions_agree() -> None:
