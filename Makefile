@@ -63,13 +63,18 @@ lint: setup ## Run the linters and type checks
 	ansible-lint --offline
 
 # Two at a time, in this order, the longest first.
-TESTS := test-k3s test-microk8s test-chaos test-scenario test-rules
+TESTS := test-microk8s test-k3s test-chaos test-scenario test-rules
 
 test: lab-requirements ## Run the tests: rules, clusters, faults, a Molecule scenario (about an hour)
 	@$(MAKE) --jobs=2 --output-sync=line $(TESTS)
 
-test-rules: lab-requirements ## Run the tests that need no cluster
+# Also what shows in one more way, at another step or on another topology, what a test of `make test` shows.
+test-all: export KUBEKEEL_TESTS = all
+test-all: test test-scenarios fuzz ## Run all tests there are, every fault at every step (some three hours)
+
+test-rules: lab-requirements ## Run the tests that need no cluster, and a tenth of the fuzzing
 	pytest tests/unit
+	KUBEKEEL_FUZZ=0.1 pytest tests/fuzz
 
 test-microk8s test-k3s: lab-requirements
 	pytest tests/integration/$(subst -,_,$@).py
@@ -77,7 +82,7 @@ test-microk8s test-k3s: lab-requirements
 test-chaos: lab-requirements
 	pytest --verbose tests/integration/test_chaos.py
 
-chaos: export KUBEKEEL_CHAOS = all
+chaos: export KUBEKEEL_TESTS = all
 chaos: test-chaos ## Let every fault strike at every step of a remediation (more than an hour)
 
 # Of the scenarios one is enough here: test-k3s does what those of K3s do, and more.

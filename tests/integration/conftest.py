@@ -1,5 +1,7 @@
 """Clusters for the tests of this folder, and a way to run playbooks against them.
 
+KUBEKEEL_TESTS=all (``make test-all``) runs those, too, that show in one more way what another test shows.
+
 KUBEKEEL_TEST_LAB=NAME takes a lab that stands instead of a new one, for the tests that fit it, and leaves it standing.
 """
 
@@ -17,6 +19,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ansible_runner
@@ -35,8 +38,22 @@ SECRETS = (
 """Files with tokens and keys, on nodes that have them."""
 LEFT_BEHIND = "/var/lib/kubekeel /run/kubekeel /tmp /var/tmp /home /root/.ansible"
 """Where a run could leave something on a node."""
+ALL = os.environ.get("KUBEKEEL_TESTS") == "all"
 SETTLED = 10
 """Seconds for which the cluster has to be well before the next node's turn: rolling_restart_stable."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked as thorough, unless everything is asked for."""
+    left_out = [] if ALL else [item for item in items if any(map(partial(applies, item), item.iter_markers("thorough")))]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def applies(item: pytest.Item, marker: pytest.Mark) -> bool:
+    """Tell whether a marker with ids of parameters, or with none, is about a test."""
+    parameters = item.callspec.id.split("-") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else []
+    return not marker.args or not set(marker.args).isdisjoint(parameters)
 
 
 @dataclass
