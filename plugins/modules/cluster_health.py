@@ -241,7 +241,7 @@ from ansible_collections.kubekeel.ha.plugins.module_utils import (
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
 
 REQUEST_TIMEOUT = 4
-STATUS_TIMEOUT = 60
+STATUS_TIMEOUT = 30
 LEADER_TIMEOUT = 10
 POLL = 1.0
 DQLITE = "/snap/microk8s/current/bin/dqlite"
