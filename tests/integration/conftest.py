@@ -160,10 +160,10 @@ class Cluster:
         """Which nodes, or which of some, an API server does not call Ready."""
         return sorted(node for node, ready in self.readiness(server).items() if ready != "True" and node in (nodes or self.nodes))
 
-    def answers(self, server: str) -> bool:
+    def answers(self, server: str, path: str = "/readyz") -> bool:
         """Tell whether a server's API is ready, as one outside of the cluster sees it."""
         port = 16443 if self.distribution == "microk8s" else 6443
-        url = f"https://{self.hosts('servers')[server]['ansible_host']}:{port}/readyz"
+        url = f"https://{self.hosts('servers')[server]['ansible_host']}:{port}{path}"
         context = ssl._create_unverified_context()  # noqa: S323
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2, context=context) as answer:
             return bool(answer.status == 200)

@@ -36,6 +36,8 @@ VALUES = tuple(
 )
 """Two sets of values, each of which changes all of C(FILES) of a server that has the other one."""
 TAGS = "node_lifecycle,tcp_timeouts"
+ALIVE = "/livez?exclude=etcd"
+"""Where a server with the leader of the datastore is lost, none is ready until the next one is elected, and none is down."""
 LOCK_SECONDS = 60
 SLACK = 15
 """Seconds by which clocks may differ, and a look may be late."""
@@ -74,7 +76,7 @@ class Watch:
 
     def _watch(self, over: threading.Event) -> None:
         while not over.wait(0.3):
-            self.down.add(frozenset(node for node in self.cluster.servers if not self.cluster.answers(node)))
+            self.down.add(frozenset(node for node in self.cluster.servers if not self.cluster.answers(node, ALIVE)))
 
 
 def files(cluster: Cluster, node: str) -> dict[str, str]:
