@@ -126,16 +126,22 @@ INTERPRETER_AHEAD = (
 
 FAULTS = (
     Fault("controller killed", (RESTART, STAGE, GATE, AFTER), kill_controller, ends_controller=True),
-    Fault("SSH session killed", (RESTART, STAGE, GATE, AFTER), kill("^sshd: operator", after=2)),
+    Fault("SSH session killed", (RESTART, STAGE, GATE, AFTER), kill("^sshd: operator", after=2), much_like="controller killed"),
     Fault("module killed", (STAGE, GATE, RESTART, AFTER), kill("^/usr/bin/python3$")),
     Fault("power cut of the node", (STAGE, GATE, RESTART, AFTER), power("power-off", "victim"), power("power-on", "victim"), "victim"),
     Fault("power cut of another server", (AFTER, STAGE, GATE, RESTART), power("power-off", "other"), power("power-on", "other"), "other"),
     Fault("disk full: argument files", (BEGIN,), *full(ARGS), mended=True),
     Fault("disk full: records", (BEGIN,), *full(RUNS), mended=True, much_like="disk full: argument files"),
     Fault("disk full: sysctl.d", (BEGIN,), *full("/etc/sysctl.d"), mended=True, much_like="disk full: argument files"),
-    Fault("read-only: argument files", (BEGIN,), *read_only(ARGS), mended=True, much_like="read-only: sysctl.d"),
-    Fault("read-only: sysctl.d", (BEGIN,), *read_only("/etc/sysctl.d"), mended=True),
-    Fault("status hangs", (STAGE, AFTER), on_other(HANG), on_other("umount /usr/bin/microk8s; pkill -x sleep; true")),
+    Fault("read-only: argument files", (BEGIN,), *read_only(ARGS), mended=True, much_like="disk full: argument files"),
+    Fault("read-only: sysctl.d", (BEGIN,), *read_only("/etc/sysctl.d"), mended=True, much_like="disk full: argument files"),
+    Fault(
+        "status hangs",
+        (STAGE, AFTER),
+        on_other(HANG),
+        on_other("umount /usr/bin/microk8s; pkill -x sleep; true"),
+        much_like="API server answers 500",
+    ),
     Fault(
         "API server answers 500",
         (STAGE, AFTER),
@@ -143,6 +149,12 @@ FAULTS = (
         on_other("systemctl start snap.microk8s.daemon-k8s-dqlite"),
         "other",
     ),
-    Fault("certificate expired", (STAGE, AFTER), on_other(EXPIRED), on_other(f"umount {DATA}/credentials/client.config")),
+    Fault(
+        "certificate expired",
+        (STAGE, AFTER),
+        on_other(EXPIRED),
+        on_other(f"umount {DATA}/credentials/client.config"),
+        much_like="API server answers 500",
+    ),
     Fault("clock ten minutes ahead", (SURVEY,), on_victim("true"), refused=True, interpreter=AHEAD),
 )

@@ -2,8 +2,8 @@
 
 One server differs from what is wanted, in three files of as many kinds. A fault strikes at a step of its remediation. Then each
 of the files has to be the old one or the new one, no other server may have restarted or gone away, and once the fault is over
-the next run has to finish the work, with the cluster well and nobody holding it. Each fault strikes at its first step, with
-KUBEKEEL_TESTS=all (``make chaos``) at all of them.
+the next run has to finish the work, with the cluster well and nobody holding it. Of faults that are much alike one strikes, at its
+first step; with KUBEKEEL_TESTS=all (``make chaos``) all of them do, at all their steps.
 """
 
 import contextlib
