@@ -606,13 +606,13 @@ def test_a_wait_ends_with_the_reason_where_the_lease_is_lost_meanwhile(
     observe, looks = cluster_health.Looker.observe, itertools.count()
 
     def look(looker: cluster_health.Looker) -> tuple[health.Observation, str]:
-        if next(looks) == 2:
+        if next(looks) == 1:
             cluster.registry.lease = {**fresh(), "metadata": cluster.registry.get()["metadata"]}
         return observe(looker)
 
     monkeypatch.setattr(cluster_health.Looker, "observe", look)
-    answer = run_module(cluster_health, holding="r1", timeout=2, stable=2)
-    assert next(looks) > 3
+    answer = run_module(cluster_health, holding="r1", timeout=4, stable=4)
+    assert next(looks) > 1
     assert (answer["as_asked"], answer["held"]) == (False, False)
     assert "run r2" in answer["msg"]
 
