@@ -1,10 +1,12 @@
 """What goes wrong in the middle of a remediation, and how it is put right again. Everything strikes the lab for real."""
 
+import contextlib
+import functools
 import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .conftest import Cluster, wait_for
@@ -76,6 +78,18 @@ def shell(struck: Struck, node: str, command: str) -> None:
     struck.cluster.on(node, "sh", "-c", command)
 
 
+@contextlib.contextmanager
+def held(struck: Struck) -> Iterator[None]:
+    """Hold the run for as long as the block takes: what is broken then is broken before its next step, on a slow machine, too."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(struck.process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(struck.process.pid, signal.SIGCONT)
+
+
 def power(verb: str, which: str) -> Strike:
     def strike(struck: Struck, step: str) -> None:
         if step == AFTER:
@@ -85,12 +99,15 @@ def power(verb: str, which: str) -> Strike:
     return strike
 
 
-def on_victim(command: str) -> Strike:
-    return lambda struck, _step: shell(struck, struck.victim, command)
+def on(which: str, command: str) -> Strike:
+    def strike(struck: Struck, _step: str) -> None:
+        with held(struck):
+            shell(struck, getattr(struck, which), command)
+
+    return strike
 
 
-def on_other(command: str) -> Strike:
-    return lambda struck, _step: shell(struck, struck.other, command)
+on_victim, on_other = functools.partial(on, "victim"), functools.partial(on, "other")
 
 
 def full(folder: str) -> tuple[Strike, Strike]:
