@@ -51,6 +51,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+run_id:
+  description: The run.
+  returned: success
+  type: str
 forgotten:
   description: Runs whose records were removed.
   returned: success
@@ -84,7 +88,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         elif record.known:
             for each in [record, *(RunRecord(run) for run in record.adopted)]:
                 each.conclude(DONE)
-    return {"changed": False, "forgotten": forgotten}
+    return {"changed": False, "run_id": params["run_id"], "forgotten": forgotten}
 
 
 def main() -> None:
