@@ -47,9 +47,9 @@ def inventory_folder(name: str, chosen: Path | None) -> Path:
 
 
 @app.command("requirements")
-def requirements_command() -> None:
+def requirements_command(tests: Annotated[bool, typer.Option("--tests", help="Those of the tests, too.")] = False) -> None:
     """Install the Debian packages that are missing."""
-    needed = [*requirements.TO_RUN, *requirements.TO_SHAKE, *requirements.TO_BUILD_IMAGE]
+    needed = [*requirements.TO_RUN, *requirements.TO_SHAKE, *requirements.TO_BUILD_IMAGE, *(requirements.TO_TEST if tests else ())]
     if binaries.needs_build(Cache.from_environment()):
         needed += requirements.TO_BUILD_KUBERNETES
     packages = requirements.missing(needed)

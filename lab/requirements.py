@@ -29,6 +29,12 @@ TO_RUN = (
     Requirement("openssh-client", ("ssh",)),
 )
 TO_SHAKE = (Requirement("stress-ng", ("stress-ng",)),)
+TO_TEST = (
+    # A page is looked at in a browser, an alert comes through ansible-rulebook, a bastion is this host.
+    Requirement("chromium", ("chromium",)),
+    Requirement("openjdk-17-jre-headless", ("java",)),
+    Requirement("openssh-server", ("sshd",)),
+)
 TO_BUILD_IMAGE = (Requirement("mmdebstrap", ("mmdebstrap",)),)
 TO_BUILD_KUBERNETES = (
     Requirement("golang-1.19-go", ("/usr/lib/go-1.19/bin/go",)),

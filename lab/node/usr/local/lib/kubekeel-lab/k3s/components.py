@@ -157,6 +157,8 @@ def etcd(node: Node) -> list[str]:
         "peer-client-cert-auth": "true",
         "heartbeat-interval": "500",
         "election-timeout": "5000",
+        # As in etcd 3.5, which K3s brings. Without it a member with a shorter time-out than its leader's can keep all from electing one.
+        "pre-vote": "true",
         "snapshot-count": "10000",
         "logger": "zap",
         "log-level": "warn",
