@@ -16,12 +16,16 @@ LAB := python -m lab
 UP := $(LAB) up --name $(NAME) --distribution $(DISTRIBUTION) --topology $(TOPOLOGY) $(SERVERS:%=--servers %) $(AGENTS:%=--agents %)
 INVENTORY := inventories/$(NAME)
 
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PATH := $(CURDIR)/bin:$(CURDIR)/.venv/bin:$(PATH)
 export KUBEKEEL_CACHE
 # A collection that is installed elsewhere must not stand in for this checkout.
 unexport ANSIBLE_COLLECTIONS_PATH
 
-.PHONY: help setup lab-requirements lab-up lab-down demo lint test $(TESTS) chaos test-scenarios fuzz bench bench-failover lock
+# `make test` runs two at a time, in this order, the longest first.
+TESTS := test-microk8s test-k3s test-command test-chaos test-fleet test-scenario test-rules
+
+.PHONY: help setup lab-requirements test-requirements lab-up lab-down demo lint test test-all $(TESTS) chaos test-scenarios fuzz \
+  bench bench-failover bench-fleet lock
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -42,41 +46,50 @@ $(VENV)/complete:
 lab-requirements: setup
 	@$(LAB) requirements
 
+test-requirements: setup
+	@$(LAB) requirements --tests
+
 lab-up: lab-requirements ## Start a real cluster (NAME=lab DISTRIBUTION=microk8s TOPOLOGY=plain SERVERS=3 AGENTS=0)
 	@$(UP)
 
 lab-down: setup ## Remove it
 	@$(LAB) down --name $(NAME)
 
-demo: lab-up ## Audit a real cluster, remediate it under traffic, audit it again
-	ansible-playbook -i $(INVENTORY) kubekeel.ha.audit
-	$(LAB) traffic --name $(NAME) -- ansible-playbook -i $(INVENTORY) kubekeel.ha.remediate
-	ansible-playbook -i $(INVENTORY) kubekeel.ha.audit
-	@echo 'The cluster is yours to look at (see lab/README.md); make lab-down removes it.'
+demo: REPORT = kubekeel report --format html --output
+demo: CHOSEN = --inventory $(INVENTORY)
+demo: lab-up ## Audit a real cluster, remediate it under traffic, verify it, lose its leader, take it all back
+	@mkdir -p reports
+	kubekeel audit $(CHOSEN)
+	kubekeel plan $(CHOSEN)
+	kubekeel lab traffic --name $(NAME) -- kubekeel remediate $(CHOSEN)
+	$(REPORT) reports/remediate.html
+	kubekeel verify $(CHOSEN)
+	kubekeel drill $(CHOSEN) --confirm $(NAME)
+	$(REPORT) reports/drill.html
+	kubekeel rollback $(CHOSEN)
+	@echo 'Reports for a browser are in reports/. The cluster is yours to look at (see lab/README.md); kubekeel lab down removes it.'
 
 lint: setup ## Run the linters and type checks
 	ruff check .
 	ruff format --check .
-	mypy lab tests
+	mypy kubekeel lab tests
 	mypy -p ansible_collections.kubekeel.ha.plugins
 	yamllint --strict .
 	ansible-lint --offline
 
-# Two at a time, in this order, the longest first.
-TESTS := test-microk8s test-k3s test-chaos test-scenario test-rules
 
-test: lab-requirements ## Run the tests: rules, clusters, faults, a Molecule scenario (about an hour)
+test: test-requirements ## Run the tests: rules, clusters, faults, a Molecule scenario (about an hour)
 	@$(MAKE) --jobs=2 --output-sync=line $(TESTS)
 
 # Also what shows in one more way, at another step or on another topology, what a test of `make test` shows.
 test-all: export KUBEKEEL_TESTS = all
 test-all: test test-scenarios fuzz ## Run all tests there are, every fault at every step (some three hours)
 
-test-rules: lab-requirements ## Run the tests that need no cluster, and a tenth of the fuzzing
-	pytest tests/unit
+test-rules: test-requirements ## Run the tests that need no cluster, and a tenth of the fuzzing
+	pytest tests/unit tests/integration/test_alerts.py tests/integration/test_via.py
 	KUBEKEEL_FUZZ=0.1 pytest tests/fuzz
 
-test-microk8s test-k3s: lab-requirements
+test-microk8s test-k3s test-command test-fleet: lab-requirements
 	pytest tests/integration/$(subst -,_,$@).py
 
 test-chaos: lab-requirements
@@ -97,6 +110,12 @@ fuzz: setup ## Give modules and readers inputs that are nearly right (KUBEKEEL_F
 
 bench: lab-requirements ## Time a run with nothing to do beside a ping
 	python tests/bench.py
+
+# Small clusters of their own, which are removed.
+bench-fleet: CLUSTERS = 30
+bench-fleet: PARALLEL = 10
+bench-fleet: lab-requirements ## Audit and remediate a fleet of small clusters (CLUSTERS=30 PARALLEL=10)
+	python -m tests.bench_fleet --clusters $(CLUSTERS) --parallel $(PARALLEL) $(OPTIONS)
 
 # A lab of its own, which is replaced and removed.
 bench-failover: NAME = bench

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from kubekeel import verify
+
 from .conftest import ENVIRONMENT, ROOT, Cluster, options, standing, wait_for, without_records
 
 CONFIG = "/etc/rancher/k3s/config.yaml"
@@ -244,9 +246,7 @@ def test_a_second_remediation_changes_nothing_and_restarts_nothing(plain: Cluste
 
 def test_what_was_written_is_in_force(cluster: Cluster) -> None:
     """As Molecule's scenarios verify it, which stand for the same clusters."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--connection", "ansible", "--hosts", "ansible://all"]
-    command += ["--ansible-inventory", str(cluster.inventory), "molecule/tests"]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = subprocess.run(verify.command(cluster.inventory), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 

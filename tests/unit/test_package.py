@@ -1,5 +1,6 @@
-"""The wheel: a collection that ansible-core finds by its full name, with nothing configured."""
+"""The wheel: the command, and a collection that ansible-core finds by its full name, with nothing configured."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -23,18 +24,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return folder / "site"
 
 
-def run(site: pathlib.Path, *command: str) -> str:
+def run(site: pathlib.Path, *command: str, code: int = 0) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     environment |= {"PYTHONPATH": str(site), "ANSIBLE_NOCOLOR": "1"}
     done = subprocess.run(command, cwd=site, env=environment, text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return done.stdout
 
 
-def test_holds_the_collection_and_nothing_else(site: pathlib.Path) -> None:
+def test_holds_the_collection_the_command_and_nothing_else(site: pathlib.Path) -> None:
     collection = site / "ansible_collections/kubekeel/ha"
-    assert {path.name for path in collection.iterdir()} == {"README.md", "galaxy.yml", "meta", "playbooks", "plugins", "profiles", "roles"}
-    assert {path.name for path in site.iterdir()} == {"ansible_collections", "kubekeel-0.1.0.dist-info"}
+    folders = {"extensions", "meta", "playbooks", "plugins", "profiles", "roles"}
+    assert {path.name for path in collection.iterdir()} == {"README.md", "galaxy.yml", *folders}
+    assert {path.name for path in site.iterdir()} == {"ansible_collections", "kubekeel", "kubekeel-0.1.0.dist-info"}
     assert not list(site.rglob("__pycache__"))
 
 
@@ -54,6 +56,15 @@ def test_every_module_role_and_filter_is_documented(site: pathlib.Path) -> None:
     assert [path.name for path in (ROOT / "roles").iterdir() if f"kubekeel.ha.{path.name}" not in listed] == []
 
 
-@pytest.mark.parametrize("playbook", ["audit", "lock", "recover_k3s_lb", "remediate", "restart"])
+@pytest.mark.parametrize("playbook", ["alert", "audit", "lock", "recover_k3s_lb", "remediate", "restart"])
 def test_playbooks_are_found_by_name(site: pathlib.Path, playbook: str) -> None:
     assert "playbook: " in run(site, "ansible-playbook", "--syntax-check", "-i", "localhost,", f"kubekeel.ha.{playbook}")
+
+
+def test_the_command_works_without_a_checkout(site: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    kubekeel = (sys.executable, "-m", "kubekeel")
+    assert "kured" in run(site, *kubekeel, "explain", "reboots_by_kured")
+    (tmp_path / "hosts.yml").write_text("all: {children: {servers: {hosts: {n1: {ansible_host: 127.0.0.1, ansible_port: 1}}}}}\n")
+    words = ("audit", "--quiet", "--inventory", str(tmp_path / "hosts.yml"), "--runs", str(tmp_path / "runs"), "--format", "json")
+    document = json.loads(run(site, *kubekeel, *words, code=3))
+    assert [each["status"] for each in document["findings"]] == ["unknown"]
