@@ -9,7 +9,6 @@ from typing import Any
 STEPS = (
     "reading",
     "comparing",
-    "locking",
     "staging",
     "waiting",
     "restarting",
@@ -34,15 +33,12 @@ STEP_OF = {
     INFO: "reading",
     OURS + "datastore_latency": "reading",
     OURS + "run_info": "reading",
-    LOCK: "locking",
     RESTART: "restarting",
     RESTORE: "taking back",
     LOSS: "losing",
 }
 CHANGING = ("Remediate", "Restart", "Take it back", "Recover", "Drill,")
 """How the plays begin in which nodes are changed."""
-CLUSTER = frozenset((LOCK, OURS + "drill_observation"))
-"""Modules that work for the cluster, not for the node that happens to run them."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +131,6 @@ class Watcher:
             step = "staging" if self._changing else "comparing"
         elif action == HEALTH:
             step = "reading" if not self._changing else "settling" if self._steps.get(node) == "restarting" else "waiting"
-        if action in CLUSTER:
-            return
         if step and node:
             self._waited.pop(node, None)
             self._to(node, step, at, data.get("task") or "")

@@ -300,11 +300,12 @@ def _stopping(
 
     def look() -> None:
         while not over.wait(0.2):
-            if kill.is_set() or (cancel.is_set() and not stop.exists()):
-                # Before it holds the cluster there is nothing to be finished.
-                if kill.is_set() or not (finishes and watcher.at_work.is_set()):
-                    gone.set()
-                    return
+            # Before it holds the cluster there is nothing to be finished.
+            ends_itself = stop.exists() or (finishes and watcher.at_work.is_set())
+            if kill.is_set() or (cancel.is_set() and not ends_itself):
+                gone.set()
+                return
+            if cancel.is_set():
                 stop.touch()
 
     thread = threading.Thread(target=look, name="kubekeel-stop", daemon=True)
