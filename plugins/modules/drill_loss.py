@@ -87,6 +87,7 @@ EXAMPLES = r"""
 
 RETURN = r"""#"""
 
+import fcntl
 import hashlib
 import os
 import re
@@ -262,15 +263,21 @@ class ByCommand:
         Raises:
             NodeError: the command fails, or a drill of this node is going on.
         """
+        # Held by the process: a file that one left behind which was killed is nobody's.
+        lock = os.open(self.owed, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
         try:
-            os.close(os.open(self.owed, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        except FileExistsError as error:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.exists(self.owed):
+                raise BlockingIOError
+        except BlockingIOError as error:
+            os.close(lock)
             raise NodeError("%s: another drill of this node is going on, or has not given it back yet" % self.owed) from error
         command = [sys.executable, "-c", WATCHMAN, self.owed, str(self.params["return_after"]), str(RETRY_SECONDS), self.folder]
         command += shlex.split(self.params["return_command"])
         # A session of its own: neither Ctrl-C nor the end of the playbook reaches it.
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        subprocess.Popen(command, start_new_session=True, close_fds=True, **quiet)  # type: ignore[call-overload]
+        subprocess.Popen(command, start_new_session=True, pass_fds=(lock,), **quiet)  # type: ignore[call-overload]
+        os.close(lock)
         self._run("loss_command")
 
     def give_back(self) -> None:

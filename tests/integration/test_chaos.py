@@ -39,6 +39,8 @@ TAGS = "node_lifecycle,tcp_timeouts"
 ALIVE = "/livez?exclude=etcd"
 """Where a server with the leader of the datastore is lost, none is ready until the next one is elected, and none is down."""
 LOCK_SECONDS = 60
+HEARTBEAT = 20
+"""Seconds within which a kubelet that is up has renewed its Lease: it does so every 10 s."""
 SLACK = 15
 """Seconds by which clocks may differ, and a look may be late."""
 ENDS_WITHIN = 420
@@ -178,10 +180,16 @@ def test_a_fault_leaves_files_whole_and_the_next_run_finishes(
 
 
 def settled(cluster: Cluster, server: str) -> bool:
-    """Tell whether a server calls every node Ready and every API server is ready."""
-    if not all(map(cluster.answers, cluster.servers)):
+    """Tell whether a server calls every node Ready, as each of them said lately, and every API server is ready."""
+    if not all(map(cluster.answers, cluster.servers)) or cluster.not_ready(server):
         return False
-    return cluster.not_ready(server) == []
+    leases = cluster.kubectl(server, "get", "leases", "--namespace", "kube-node-lease")["items"]
+    return all(age(cluster, server, lease["spec"]["renewTime"]) < HEARTBEAT for lease in leases)
+
+
+def age(cluster: Cluster, server: str, moment: str) -> float:
+    """Return how many seconds ago a moment was, by a server's clock."""
+    return float(cluster.on(server, "sh", "-c", f"echo $(($(date +%s) - $(date -d {moment} +%s)))"))
 
 
 def holder(cluster: Cluster, server: str) -> str:
@@ -190,5 +198,5 @@ def holder(cluster: Cluster, server: str) -> str:
     spec = json.loads(shown)["spec"] if shown.strip() else {}
     if not spec.get("holderIdentity"):
         return ""
-    age = float(cluster.on(server, "date", "+%s")) - float(cluster.on(server, "date", "-d", spec["renewTime"], "+%s"))
-    return "" if age > spec["leaseDurationSeconds"] + 6 else str(spec["holderIdentity"])
+    expired = age(cluster, server, spec["renewTime"]) > spec["leaseDurationSeconds"] + 6
+    return "" if expired else str(spec["holderIdentity"])

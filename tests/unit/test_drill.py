@@ -1,17 +1,22 @@
 """A drill before its result: who is lost, what is waited for, what the clients see."""
 
 import contextlib
+import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 
 import pytest
 from ansible_collections.kubekeel.ha.plugins.module_utils import drill_events, drill_probes, drill_workload, health
 from ansible_collections.kubekeel.ha.plugins.modules import drill_loss
 from ansible_collections.kubekeel.ha.plugins.plugin_utils import drill_plan
+
+from .conftest import RunModule
 
 LEADERS = {"kube-controller-manager": "n2", "kube-scheduler": "n1"}
 
@@ -232,6 +237,28 @@ def test_a_node_is_owed_until_the_command_that_gives_it_back_succeeds(tmp_path: 
     subprocess.run([sys.executable, "-c", drill_loss.WATCHMAN, *words], check=True, timeout=30)
     assert tries.read_text().count("\n") == 3
     assert not owed.exists()
+
+
+def test_a_node_is_owed_by_one_drill_at_a_time_and_by_none_whose_process_is_gone(
+    run_module: RunModule, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    drill = {"method": "command", "node": "node1", "loss_command": "true", "return_command": "true", "chdir": str(tmp_path)}
+
+    def watchman() -> int:
+        return int(subprocess.run(["pgrep", "-f", f"{tmp_path}/kubekeel-drill"], capture_output=True, text=True, check=True).stdout)
+
+    try:
+        assert "failed" not in run_module(drill_loss, state="lost", **drill)
+        first = watchman()
+        assert "another drill of this node" in run_module(drill_loss, state="lost", **drill)["msg"]
+        os.kill(first, signal.SIGKILL)
+        os.waitpid(first, 0)
+        assert "failed" not in run_module(drill_loss, state="lost", **drill)
+        assert watchman() != first
+    finally:
+        assert "failed" not in run_module(drill_loss, state="returned", **drill)
+    assert list(tmp_path.glob("kubekeel-drill*")) == []
 
 
 def test_a_node_that_is_back_is_not_given_back_again(tmp_path: pathlib.Path):
