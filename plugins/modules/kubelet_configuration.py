@@ -174,8 +174,8 @@ class MicroK8sKubelet:
         self.stated = kubelet_file.legacy(self.flags)
 
     def plan(self, flag: str | None) -> ArgsPlan:
-        """Return what sets the flag C(config)."""
-        return microk8s_args.plan(self.args_dir, {settings.KUBELET: {FLAG: flag}})
+        """Return what sets the flag C(config); the operator's own stays as it is, also where it stands twice."""
+        return microk8s_args.plan(self.args_dir, {settings.KUBELET: {} if self.foreign else {FLAG: flag}})
 
     def overriding(self) -> list[str]:
         """Return the files that the kubelet reads after the one that the flag names."""
