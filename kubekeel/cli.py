@@ -232,8 +232,9 @@ def lab_command(arguments: Sequence[str]) -> None:
         chosen = os.environ.get(inventories.VARIABLE) or os.environ.get("ANSIBLE_INVENTORY")
         if chosen:
             raise UsageError(f"The environment names the inventory {chosen}, so further commands would go there. Unset it first")
+        machine = ["--vm"] if {"vm", "--distribution=vm"} & set(arguments) else []
         # Its progress goes to standard error.
-        done = subprocess.run([*lab, "requirements"], stdout=subprocess.DEVNULL, check=False)
+        done = subprocess.run([*lab, "requirements", *machine], stdout=subprocess.DEVNULL, check=False)
         if done.returncode:
             raise SystemExit(KubekeelError.exit_code)
     os.execv(sys.executable, [*lab, *arguments])  # noqa: S606

@@ -10,12 +10,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from . import binaries, lifecycle, podman, power, requirements, shake, state, traffic, watchdog
+from . import binaries, lifecycle, podman, power, requirements, shake, state, traffic, vm, watchdog
 from .cache import Cache
 from .console import Steps, err, out
-from .errors import LabError
+from .errors import LabError, UsageError
 from .state import State
-from .topology import counts
+from .topology import Role, counts
+from .vm import lifecycle as machines
 from .watchdog import Duty, Post
 
 app = typer.Typer(
@@ -46,10 +47,25 @@ def inventory_folder(name: str, chosen: Path | None) -> Path:
     return chosen or Path("inventories") / name
 
 
+def without_machines(lab: State, command: str) -> State:
+    """Return a lab that has containers only, which some commands take.
+
+    Raises:
+        UsageError: it has a virtual machine
+    """
+    if lab.topology.guests:
+        raise UsageError(f"'{command}' is for labs of containers; '{lab.topology.lab}' has a virtual machine")
+    return lab
+
+
 @app.command("requirements")
-def requirements_command(tests: Annotated[bool, typer.Option("--tests", help="Those of the tests, too.")] = False) -> None:
+def requirements_command(
+    tests: Annotated[bool, typer.Option("--tests", help="Those of the tests, too.")] = False,
+    machine: Annotated[bool, typer.Option("--vm", help="Those of 'up --distribution vm', too.")] = False,
+) -> None:
     """Install the Debian packages that are missing."""
-    needed = [*requirements.TO_RUN, *requirements.TO_SHAKE, *requirements.TO_BUILD_IMAGE, *(requirements.TO_TEST if tests else ())]
+    needed = [*requirements.TO_RUN, *requirements.TO_SHAKE, *requirements.TO_BUILD_IMAGE]
+    needed += [*(requirements.TO_TEST if tests else ()), *(requirements.TO_RUN_VM if machine else ())]
     if binaries.needs_build(Cache.from_environment()):
         needed += requirements.TO_BUILD_KUBERNETES
     packages = requirements.missing(needed)
@@ -83,7 +99,7 @@ def up(
         steps,
         lab=name,
         distribution_name=distribution,
-        wanted=counts(topology, servers, agents),
+        wanted=(vm.check_counts if distribution == vm.VirtualMachine.name else counts)(topology, servers, agents),
         inventory_folder=inventory_folder(name, inventory),
     )
     out.print(lab_table(made))
@@ -119,7 +135,11 @@ def lab_table(lab: State) -> Table:
     for column in ("node", "address", "pods", "container", "state"):
         table.add_column(column, no_wrap=True)
     for node in lab.topology.machines:
-        table.add_row(node.name, node.address, node.pod_subnet, node.container, states.get(node.container, "missing"))
+        if node.role is Role.GUEST:
+            place, now = f"QEMU, SSH at {node.ssh_address}:{node.ssh_port}", machines.status(lab, node)
+        else:
+            place, now = node.container, states.get(node.container, "missing")
+        table.add_row(node.name, node.address, node.pod_subnet, place, now)
     return table
 
 
@@ -130,8 +150,11 @@ def exec_command(
     name: Name = "lab",
 ) -> None:
     """Run a command as root in a node."""
-    target = state.load(root_cache(), name).topology.find(node)
-    raise typer.Exit(podman.passthrough(target.container, command or ["bash"], interactive=sys.stdin.isatty()))
+    lab = state.load(root_cache(), name)
+    target, words, interactive = lab.topology.find(node), command or ["bash"], sys.stdin.isatty()
+    if target.role is Role.GUEST:
+        raise typer.Exit(machines.passthrough(lab, target, words, interactive=interactive))
+    raise typer.Exit(podman.passthrough(target.container, words, interactive=interactive))
 
 
 @app.command("power-off")
@@ -142,7 +165,13 @@ def power_off(
 ) -> None:
     """Cut a node's power: nothing in it gets a chance to say good-bye."""
     cache = root_cache()
-    target = state.load(cache, name).topology.find(node)
+    lab = state.load(cache, name)
+    target = lab.topology.find(node)
+    if target.role is Role.GUEST:
+        if return_after is not None:
+            raise UsageError(f"{node} is a virtual machine: nothing here brings it back by itself. Leave --return-after away")
+        machines.switch_off(lab, target)
+        return
     if return_after is not None:
         watchdog.start(Post(cache, target, Duty.RETURN), return_after)
     power.switch_off(target)
@@ -152,7 +181,11 @@ def power_off(
 def power_on(node: NodeName, name: Name = "lab") -> None:
     """Start a node again; it comes back by itself."""
     cache = root_cache()
-    target = state.load(cache, name).topology.find(node)
+    lab = state.load(cache, name)
+    target = lab.topology.find(node)
+    if target.role is Role.GUEST:
+        machines.switch_on(cache, lab, target)
+        return
     power.switch_on(cache, target)
     for duty in Duty:
         watchdog.relieve(Post(cache, target, duty))
@@ -166,7 +199,7 @@ def freeze(
 ) -> None:
     """Stop everything in a node for a while, as a host that hangs; it goes on whatever ends this command."""
     cache = root_cache()
-    target = state.load(cache, name).topology.find(node)
+    target = without_machines(state.load(cache, name), "freeze").topology.find(node)
     power.require_running(target)
     post = Post(cache, target, Duty.THAW)
     watchdog.start(post, seconds + watchdog.THAW_MARGIN_SECONDS)
@@ -185,7 +218,7 @@ def shake_command(
     cpu: Annotated[int, typer.Option(min=0, help="Processors of the host to keep busy.")] = 0,
 ) -> None:
     """Run COMMAND while the nodes lose packets and the host is busy."""
-    raise typer.Exit(shake.run(state.load(root_cache(), name), shake.Load(packet_loss, cpu), command))
+    raise typer.Exit(shake.run(without_machines(state.load(root_cache(), name), "shake"), shake.Load(packet_loss, cpu), command))
 
 
 @app.command("traffic")
@@ -197,7 +230,7 @@ def traffic_command(
     output: Annotated[Path | None, typer.Option(help="File for the report as JSON.")] = None,
 ) -> None:
     """Run COMMAND while every node asks the web Service and the host asks the API servers."""
-    lab = state.load(root_cache(), name)
+    lab = without_machines(state.load(root_cache(), name), "traffic")
     report = traffic.measure(lab, traffic.Request(command, interval, settle))
     # Standard output belongs to COMMAND.
     err.print(report.to_table())

@@ -11,7 +11,7 @@ from . import distributions
 from .image import OPERATOR, POD_IMAGE
 from .microk8s import MicroK8s
 from .state import State
-from .topology import Node
+from .topology import SSH_PORT, Node
 
 ROOT = Path(__file__).parents[1]
 MARK = "# Written by the lab"
@@ -19,8 +19,10 @@ FILE = "hosts.yml"
 # Become comments in the file, behind the variable of that name: PyYAML cannot write one.
 REASONS = {
     "kube_proxy_mode": "the nodes share the host's kernel, which need not have ip_vs",
+    "preflight_spare": "there is one server: while it restarts there is no API",
     "leader_election_election_timeout": "the stand-in for Dqlite is etcd, with etcd's default",
 }
+ONE_SERVER: dict[str, bool | str] = {"preflight_spare": False}
 
 
 def render(state: State) -> str:
@@ -35,15 +37,15 @@ def render(state: State) -> str:
                 "ansible_ssh_common_args": f"-o UserKnownHostsFile={state.known_hosts} -o IdentitiesOnly=yes",
                 "ansible_control_path_dir": str(state.control_path),
                 "ansible_python_interpreter": "/usr/bin/python3",
-                "kubekeel_distribution": state.distribution,
+                "kubekeel_distribution": distributions.layout(state.distribution),
                 "kubekeel_cluster": state.topology.lab,
-                "kube_proxy_mode": "iptables",
-                **({"leader_election_election_timeout": "1s"} if state.distribution == MicroK8s.name else {}),
-                **drill(state),
+                **({} if state.topology.guests else {"kube_proxy_mode": "iptables"}),
+                **({"leader_election_election_timeout": "1s"} if distributions.layout(state.distribution) == MicroK8s.name else {}),
+                **(ONE_SERVER if state.topology.guests else drill(state)),
             },
             "children": {
-                "servers": {"hosts": {node.name: {"ansible_host": node.address} for node in state.topology.servers}},
-                "agents": {"hosts": {node.name: {"ansible_host": node.address} for node in state.topology.agents}},
+                "servers": {"hosts": {node.name: host(state, node) for node in state.topology.servers}},
+                "agents": {"hosts": {node.name: host(state, node) for node in state.topology.agents}},
                 **{group: {"hosts": {node.name: {} for node in nodes}} for group, nodes in roles(state).items()},
             },
         }
@@ -53,13 +55,24 @@ def render(state: State) -> str:
     return head + "".join(explained(line) for line in text.splitlines(keepends=True))
 
 
+def host(state: State, node: Node) -> dict[str, str | int]:
+    """Return a node's own variables."""
+    variables: dict[str, str | int] = {"ansible_host": node.ssh_address}
+    if node.ssh_port != SSH_PORT:
+        variables["ansible_port"] = node.ssh_port
+    elif state.topology.guests:
+        # Beside a machine with a kernel of its own, where a mode can be chosen.
+        variables["kube_proxy_mode"] = "iptables"
+    return variables
+
+
 def explained(line: str) -> str:
     """Return a line with the reason for its variable, where that needs one."""
     reason = REASONS.get(line.partition(":")[0].strip())
     return f"{line.rstrip()}  # {reason}\n" if reason else line
 
 
-def drill(state: State) -> dict[str, str]:
+def drill(state: State) -> dict[str, bool | str]:
     """Return how a drill takes a node's power and gives it back, by commands on this host."""
 
     def command(verb: str, *options: str) -> str:

@@ -18,6 +18,8 @@ from .readiness import Cluster
 from .secrets import Secrets
 from .state import State
 from .topology import Node, Role, Topology, check_name, plan
+from .vm import image as vm_image
+from .vm import lifecycle as machines
 
 KUBE_MOUNT = "/opt/kubekeel-lab/kube"
 KUBECTL_MOUNT = "/opt/kubekeel-lab/kubectl"
@@ -53,19 +55,26 @@ def up(cache: Cache, steps: Steps, *, lab: str, distribution_name: str, wanted: 
     if inventory_folder.exists() and any(inventory_folder.iterdir()) and not inventory.is_ours(inventory_folder):
         raise LabError(f"{inventory_folder} is not the lab's own; choose another with --inventory")
     kube = build(cache, steps)
+    base = vm_image.ensure(cache, steps, kube) if Role.GUEST in wanted else None
     host.allow_many_watchers()
     with cache.lock(f"lab-{lab}"):
         remove(cache, lab, inventory_folder)
         with steps.step("make keys and a network"):
             with cache.lock("network"):
                 subnet = podman.create_network(lab)
-            topology = plan(lab, subnet, chosen.pod_network, wanted, registration=chosen.splits_servers)
+            topology = machines.with_ports(plan(lab, subnet, chosen.pod_network, wanted, registration=chosen.splits_servers))
             secrets = Secrets.create(topology)
             made = State(cache.state(lab), topology, chosen.name, kube.version, inventory_folder.resolve(), chosen.api_port)
             made.write(secrets)
         with steps.step(f"start {len(topology.machines)} machines"), cache.lock("network"), podman.host_forwarding_kept():
-            start_nodes(topology, chosen, secrets, kube)
-        wait(steps, Cluster(topology, chosen, made.apis(made.administrator())))
+            if base is not None:
+                machines.boot(cache, made, base, secrets)
+            start_nodes(topology.containers, chosen, secrets, kube)
+        cluster = Cluster(topology.containers, chosen, made.apis(made.administrator()))
+        if topology.guests:
+            machines.wait(steps, made, cluster)
+        else:
+            wait(steps, cluster)
         inventory.write(made)
     return made
 
@@ -122,6 +131,7 @@ def remove(cache: Cache, lab: str, inventory_folder: Path) -> None:
     with contextlib.suppress(LabError):
         folders.add(state.load(cache, lab).inventory)
     watchdog.relieve_all(cache, lab)
+    machines.remove(cache, lab)
     podman.remove_lab(lab)
     state.remove(cache, lab)
     for folder in folders:

@@ -35,6 +35,11 @@ TO_TEST = (
     Requirement("openjdk-17-jre-headless", ("java",)),
     Requirement("openssh-server", ("sshd",)),
 )
+# The virtual machine of `up --distribution vm`.
+TO_RUN_VM = (
+    Requirement("qemu-system-x86", ("qemu-system-x86_64",)),
+    Requirement("e2fsprogs", ("mke2fs",)),
+)
 TO_BUILD_IMAGE = (Requirement("mmdebstrap", ("mmdebstrap",)),)
 TO_BUILD_KUBERNETES = (
     Requirement("golang-1.19-go", ("/usr/lib/go-1.19/bin/go",)),
@@ -59,8 +64,8 @@ def install_command(packages: Iterable[str]) -> str:
     return "sudo apt-get install --no-install-recommends " + " ".join(packages)
 
 
-def require(requirements: Iterable[Requirement], purpose: str) -> None:
-    """Check that the packages are there.
+def require(requirements: Iterable[Requirement], purpose: str, option: str = "") -> None:
+    """Check that the packages are there; ``option`` is what makes the command 'requirements' install them.
 
     Raises:
         LabError: naming what is missing and how to get it
@@ -69,7 +74,7 @@ def require(requirements: Iterable[Requirement], purpose: str) -> None:
     if packages:
         raise LabError(
             f"{purpose} needs packages that are not installed: {' '.join(packages)}\n"
-            f"Run 'python -m lab requirements' as root, or: {install_command(packages)}"
+            f"Run '{' '.join(['python -m lab requirements', option]).strip()}' as root, or: {install_command(packages)}"
         )
 
 

@@ -15,7 +15,7 @@ from .errors import LabError
 from .kubeconfig import kubeconfig
 from .secrets import ADMINISTRATOR, Secrets
 from .ssh import end_masters, known_hosts
-from .topology import Node, Role, Topology
+from .topology import SSH_PORT, Node, Role, Topology
 
 PRIVATE = 0o600
 
@@ -55,7 +55,7 @@ class State:
         """Write everything; only the owner may read it."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.control_path.mkdir(exist_ok=True, mode=0o700)
-        hosts = {node.address: secrets.host_keys[node.name] for node in self.topology.machines}
+        hosts = {host_pattern(node): secrets.host_keys[node.name] for node in self.topology.machines}
         description = {
             "topology": dataclasses.asdict(self.topology),
             "distribution": self.distribution,
@@ -84,6 +84,11 @@ class State:
     def apis(self, context: ssl.SSLContext, timeout: float = 5.0) -> dict[str, Api]:
         """Return a client for every API server, by node name."""
         return {node.name: Api(node.address, self.api_port, context, timeout) for node in self.topology.api_servers}
+
+
+def host_pattern(node: Node) -> str:
+    """Return a machine's name in a known_hosts file."""
+    return node.ssh_address if node.ssh_port == SSH_PORT else f"[{node.ssh_address}]:{node.ssh_port}"
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from .errors import UsageError
@@ -24,6 +24,8 @@ class Role(StrEnum):
     """A server with the control plane only."""
     AGENT = "agent"
     """Pods only."""
+    GUEST = "node"
+    """A worker in a virtual machine, with a kernel of its own and without pods."""
     REGISTRATION = "registration"
     """No node of the cluster: the address in front of all servers."""
 
@@ -31,17 +33,28 @@ class Role(StrEnum):
 # The first machine's address within the subnet. There is room behind each, so that an agent's address does not depend
 # on the number of servers.
 FIRST_HOST = {Role.REGISTRATION: 5, Role.SERVER: 11, Role.ETCD: 11, Role.CONTROL_PLANE: 31, Role.AGENT: 51}
+NO_PODS = frozenset({Role.REGISTRATION, Role.GUEST})
+# A guest is not on the lab's network, but behind QEMU's own, which is the same for all.
+GUEST_ADDRESS = "10.0.2.15"
+LOOPBACK = "127.0.0.1"
+SSH_PORT = 22
 
 
 @dataclass(frozen=True)
 class Node:
-    """One machine of the lab; ``pod_subnet`` is empty where no pods run."""
+    """One machine of the lab; ``pod_subnet`` is empty where no pods run, ``ssh_port`` another one for virtual machines only."""
 
     lab: str
     role: Role
     number: int
     address: str
     pod_subnet: str
+    ssh_port: int = SSH_PORT
+
+    @property
+    def ssh_address(self) -> str:
+        """Where this host reaches the machine's sshd, at ``ssh_port``."""
+        return LOOPBACK if self.role is Role.GUEST else self.address
 
     @property
     def name(self) -> str:
@@ -102,6 +115,16 @@ class Topology:
     def machines(self) -> tuple[Node, ...]:
         """Everything that has power to cut: the nodes, and what stands in front of them."""
         return (*self.nodes, *([self.registration] if self.registration else []))
+
+    @property
+    def containers(self) -> "Topology":
+        """The same without virtual machines."""
+        return replace(self, nodes=tuple(node for node in self.nodes if node.role is not Role.GUEST))
+
+    @property
+    def guests(self) -> tuple[Node, ...]:
+        """The virtual machines."""
+        return tuple(node for node in self.nodes if node.role is Role.GUEST)
 
     @property
     def gateway(self) -> str:
@@ -171,8 +194,9 @@ def plan(lab: str, subnet: str, pod_network: str, wanted: Mapping[Role, int], *,
 
     def machines(role: Role, count: int) -> Iterator[Node]:
         for number in range(1, count + 1):
-            pods = "" if role is Role.REGISTRATION else str(next(pod_subnets))
-            yield Node(lab, role, number, str(network[FIRST_HOST[role] + number - 1]), pods)
+            pods = "" if role in NO_PODS else str(next(pod_subnets))
+            address = GUEST_ADDRESS if role is Role.GUEST else str(network[FIRST_HOST[role] + number - 1])
+            yield Node(lab, role, number, address, pods)
 
     nodes = tuple(node for role, count in wanted.items() for node in machines(role, count))
     return Topology(lab, subnet, nodes, next(machines(Role.REGISTRATION, 1)) if registration else None)
