@@ -24,7 +24,10 @@ STEPS = (
 OURS = "kubekeel.ha."
 STAGES = frozenset(
     OURS + name
-    for name in ("component_args", "k3s_registration", "kernel_modules", "kubelet_configuration", "service_environment", "sysctl_profile")
+    for name in (
+        *("cni_tuning", "component_args", "k3s_registration", "kernel_modules", "kube_proxy_rules", "kubelet_configuration"),
+        *("service_environment", "sysctl_profile"),
+    )
 )
 """Modules that set something; in a survey they only compare."""
 HEALTH, INFO, LOCK, REPORT = OURS + "cluster_health", OURS + "node_info", OURS + "cluster_lock", OURS + "report"

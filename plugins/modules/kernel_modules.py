@@ -11,6 +11,7 @@ short_description: Load kernel modules now and at every boot, all in one call
 version_added: 0.1.0
 description:
   - Writes the modules to a file of its own in C(/etc/modules-load.d) and loads those that are not loaded.
+  - Looks for what would keep a module from being loaded, now or at the next boot, and refuses where it cannot be loaded at all.
 options:
   modules:
     description: The modules.
@@ -38,6 +39,18 @@ changes:
   returned: success
   type: list
   elements: dict
+reasons:
+  description:
+    - Why a module cannot be loaded, with the cure. Where there is one the module changes nothing and fails; in check mode it only
+      says so.
+  returned: success
+  type: list
+  elements: str
+findings:
+  description: Why a module will not be loaded at boot, although it can be loaded, with the cure.
+  returned: success
+  type: list
+  elements: str
 restart:
   description: Always empty.
   returned: success
@@ -45,11 +58,42 @@ restart:
   elements: str
 """
 
+import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, node_module, running_kernel
+from ansible_collections.kubekeel.ha.plugins.module_utils import modprobe_files, node_change, node_files, node_module, running_kernel
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
+
+LOADER = "systemd-modules-load.service"
+DISABLED = "/proc/sys/kernel/modules_disabled"
+
+
+def find_obstacles(wanted: list[str], missing: list[str]) -> modprobe_files.Obstacles:
+    """Return what keeps modules from being loaded.
+
+    Args:
+        wanted: all modules but those that are built in.
+        missing: those that are not loaded.
+
+    Raises:
+        NodeError: a file cannot be read.
+    """
+    files = {}
+    for folder in modprobe_files.FOLDERS:
+        for name in os.listdir(folder) if os.path.isdir(folder) else ():
+            path = os.path.join(folder, name)
+            # A link to /dev/null masks the file of that name in the folders that follow.
+            files[path] = node_files.read(path, follow=True) or "" if os.path.isfile(path) else ""
+    found = modprobe_files.obstacles(wanted, files, node_files.read("/proc/cmdline", follow=True) or "")
+    if missing and (node_files.read(DISABLED, follow=True) or "").strip() == "1":
+        found.reasons.append(
+            "this kernel loads no module any more (kernel.modules_disabled is 1), and %s is not loaded: let it be loaded at boot, before "
+            "that is set, and reboot" % ", ".join(missing)
+        )
+    if any(os.path.realpath(folder + "/" + LOADER) == "/dev/null" for folder in ("/etc/systemd/system", "/run/systemd/system")):
+        found.findings.append("%s is masked, so no kernel module is loaded at boot: 'systemctl unmask %s'" % (LOADER, LOADER))
+    return found
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -65,7 +109,12 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     persistent = (text or "").split()
     there = running_kernel.modules("modules.builtin")
     missing = [name for name in wanted if name.replace("-", "_") not in there]
+    # What is built in needs nobody to load it. Only one that was loaded has a state.
+    loadable = [name for name in wanted if name in missing or os.path.exists("/sys/module/%s/initstate" % name.replace("-", "_"))]
+    found = find_obstacles(loadable, missing)
     if not module.check_mode:
+        if found.reasons:
+            raise NodeError("; ".join(found.reasons), reasons=found.reasons)
         for name in missing:
             code, _dummy, err = module.run_command(["modprobe", "--", name])
             if code:
@@ -77,7 +126,14 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         for name in wanted
         if name in missing or name not in persistent
     ]
-    return {"changed": bool(files or missing), "changes": changes, "diff": [change.as_diff() for change in files], "restart": []}
+    return {
+        "changed": bool(files or missing),
+        "changes": changes,
+        "diff": [change.as_diff() for change in files],
+        "reasons": found.reasons,
+        "findings": found.findings,
+        "restart": [],
+    }
 
 
 def main() -> None:

@@ -10,9 +10,10 @@ module: kube_proxy_support
 short_description: Tell whether a node can run kube-proxy in a mode
 version_added: 0.1.0
 description:
-  - Reads the Kubernetes release, the kernel and its modules, and the tools that are installed. Changes nothing.
-  - kube-proxy up to 1.20 falls back to iptables in silence where something is missing, later ones exit, and with them
-    the whole kubelite.
+  - Reads the Kubernetes release, kube-proxy's flags, the kernel and its modules, the tools that are installed and, where one is
+    missing, whether the package manager knows it. Changes nothing.
+  - Older releases of kube-proxy fall back to iptables in silence where something is missing (kubernetes#111806), later ones exit, and
+    with them the whole kubelite.
 options:
   mode:
     description: The mode.
@@ -23,6 +24,21 @@ options:
     description: The scheduler of mode V(ipvs), such as V(rr).
     type: str
     default: rr
+  install_packages:
+    description: Whether packages that are missing may be installed. Otherwise one that is missing is a reason against the mode.
+    type: bool
+    default: true
+  accept_flush:
+    description:
+      - Whether kube-proxy may remove virtual services of ipvs that are somebody else's, such as keepalived's, which it does in the modes
+        V(ipvs) and V(nftables).
+      - Otherwise one that is there is a reason against a change to such a mode.
+    type: bool
+    default: false
+  flags:
+    description: Flags of kube-proxy that are about to be set and count before those that it has. One without a value is about to go.
+    type: dict
+    default: {}
 extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.reads, kubekeel.ha.distribution]
 """
 
@@ -49,7 +65,7 @@ modules:
   type: list
   elements: str
 packages:
-  description: Packages that are missing.
+  description: Packages that are missing and can be installed.
   returned: success
   type: list
   elements: str
@@ -65,24 +81,62 @@ restart:
   elements: str
 """
 
-import os
 import platform
-import shutil
-from typing import Any
+from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubekeel.ha.plugins.module_utils import distribution, node_change, node_module, proxy_mode, running_kernel
+from ansible_collections.kubekeel.ha.plugins.module_utils import (
+    distribution,
+    node_change,
+    node_module,
+    proxy_mode,
+    proxy_node,
+    proxy_rules,
+    running_kernel,
+)
 from ansible_collections.kubekeel.ha.plugins.module_utils.release import parse_release
 
-# sudo may hand over a PATH without the folders of administration.
-FOLDERS = os.pathsep.join(
-    [
-        os.environ.get("PATH", ""),
-        *("/usr/local/sbin", "/usr/sbin", "/sbin"),
-        # What the distributions bring with them.
-        *("/snap/microk8s/current/usr/sbin", "/var/lib/rancher/k3s/data/current/bin", "/var/lib/rancher/k3s/data/current/bin/aux"),
-    ]
+# What tells the version of a package that could be installed, and where that stands in its answer.
+MANAGERS = (
+    (["apt-cache", "policy"], "Candidate:"),
+    (["dnf", "--quiet", "info"], "Version"),
+    (["yum", "--quiet", "info"], "Version"),
+    (["zypper", "--quiet", "--non-interactive", "info"], "Version"),
 )
+
+
+def read_packages(module: AnsibleModule, names: list[str], wanted: bool) -> proxy_mode.Packages:
+    """Return what the package manager of this node says of packages."""
+    asked = next(((words, key) for words, key in MANAGERS if proxy_node.tool(words[0])), None)
+    if not wanted or asked is None:
+        return proxy_mode.Packages(wanted)
+    words, key = asked
+    known = {}
+    for name in names:
+        out = module.run_command([*words, name], environ_update={"LC_ALL": "C"})[1]
+        found = [line.partition(key)[2].strip(" :") for line in out.splitlines() if line.strip().startswith(key)]
+        if found and found[0] != "(none)":
+            known[name] = found[0]
+    return proxy_mode.Packages(wanted, words[0], known)
+
+
+def read_foreign(module: AnsibleModule, flags: Mapping[str, str]) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """Return the virtual services that are not kube-proxy's, as C(Node.foreign), and those of which that is not sure.
+
+    Raises:
+        NodeError: they cannot be read.
+    """
+    if not proxy_node.virtual_services():
+        return (), ()
+    kernel, _findings = proxy_node.read_kernel(module)
+    excluded = proxy_mode.networks(flags.get("ipvs-exclude-cidrs", ""))
+    ours = proxy_rules.our_services(kernel, excluded)
+    others = [service for service in kernel.services if service not in ours]
+    unsure = proxy_rules.unsure_services(kernel, excluded)
+    return (
+        tuple((str(service), service.address) for service in others if service not in unsure),
+        tuple(str(service) for service in unsure),
+    )
 
 
 def read_node(module: AnsibleModule) -> proxy_mode.Node:
@@ -91,11 +145,34 @@ def read_node(module: AnsibleModule) -> proxy_mode.Node:
     Raises:
         NodeError: something cannot be read.
     """
-    kernel = platform.release()
-    tools = {tool: path for tool in ("ipset", "ipvsadm", "nft") for path in [shutil.which(tool, path=FOLDERS)] if path}
-    nft = parse_release(module.run_command([tools["nft"], "--version"])[1]) if "nft" in tools else None
-    release = parse_release(distribution.release(module, distribution.find(module)))
-    return proxy_mode.Node(release, parse_release(kernel), running_kernel.modules("modules.builtin", "modules.dep"), tools, nft)
+    mode, found = module.params["mode"], distribution.find(module)
+    is_microk8s = found.name == distribution.MICROK8S
+    is_strict = is_microk8s and proxy_node.strict_snap()
+    tools = {}
+    for tool in proxy_mode.TOOLS[mode]:
+        # The strict snap runs its own tools alone, the classic one those of the node, too. ipvsadm is not kube-proxy's but kubekeel's.
+        path = None if is_strict and tool != "ipvsadm" else proxy_node.tool(tool)
+        if is_microk8s and tool != "ipvsadm":
+            path = path or proxy_node.snap_tool(tool)
+        if path:
+            tools[tool] = path
+    lacking = list(proxy_mode.missing(mode, tools).values())
+    flags = {**(proxy_node.flags(module, found) or {}), **module.params["flags"]}
+    # None takes a flag away.
+    flags = {name: str(value) for name, value in flags.items() if value is not None}
+    foreign, unsure = read_foreign(module, flags)
+    return proxy_mode.Node(
+        release=parse_release(distribution.release(module, found)),
+        kernel=parse_release(platform.release()),
+        modules=running_kernel.modules("modules.builtin", "modules.dep"),
+        tools=tools,
+        nft=parse_release(module.run_command([tools["nft"], "--version"])[1]) if "nft" in tools else None,
+        packages=read_packages(module, lacking, module.params["install_packages"]) if lacking else None,
+        flags=flags,
+        strict_snap=is_strict,
+        foreign=foreign,
+        unsure=unsure,
+    )
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -104,7 +181,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     Raises:
         NodeError: the operator has to know.
     """
-    support = proxy_mode.check(module.params["mode"], module.params["scheduler"], read_node(module))
+    support = proxy_mode.check(module.params["mode"], module.params["scheduler"], read_node(module), module.params["accept_flush"])
     for warning in support.warnings:
         module.warn(warning)
     return {
@@ -126,6 +203,9 @@ def main() -> None:
             "distribution": distribution.OPTION,
             "mode": {"type": "str", "choices": list(proxy_mode.MODES), "required": True},
             "scheduler": {"type": "str", "default": "rr"},
+            "install_packages": {"type": "bool", "default": True},
+            "accept_flush": {"type": "bool", "default": False},
+            "flags": {"type": "dict", "default": {}},
         },
         run,
     )
