@@ -81,6 +81,13 @@ RULES: Mapping[str, Rule] = {
         "it stands in a file of yours, and kubekeel changes none of these",
         "change what the finding names, with file and line",
     ),
+    "tcp_connections": Rule(
+        "node",
+        "Time-outs of connections",
+        "a connection to a node that died hangs until its own time-outs end, and the host's do not reach pods",
+        "choose with tcp_timeouts_pods what reaches pods",
+        "docs/tcp.md",
+    ),
 }
 """Findings that are about no single setting, guard or bug, by id."""
 
@@ -285,6 +292,7 @@ def _findings(about: About, facts: Facts, nodes: Sequence[Mapping[str, Any]]) ->
         yield from _of_guards(name, found.get("guards") or (), facts.get("accepted") or ())
         if about.check or about.command == "audit":
             yield from _of_settings(name, found)
+            yield from _of_connections(name, found.get("connections") or ())
         yield from _by_hand(name, found)
 
 
@@ -365,6 +373,13 @@ def _of_settings(node: str, found: Mapping[str, Any]) -> Iterator[Finding]:
             )
         elif not result.get("changes"):
             yield finding(role, "remedy", "info", "pass", node=node, title=role.replace("_", " "), evidence="is as wanted")
+
+
+def _of_connections(node: str, lines: Sequence[str]) -> Iterator[Finding]:
+    """Return what live connections use; the other lines are of pods that the settings do not reach, or of what cannot be told."""
+    if lines:
+        status = "pass" if all(line.startswith("host: ") for line in lines) else "warn"
+        yield _ruled("tcp_connections", "info", status, node=node, evidence="; ".join(lines))
 
 
 def _by_hand(node: str, found: Mapping[str, Any]) -> Iterator[Finding]:

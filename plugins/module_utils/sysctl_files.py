@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from typing import Iterable, Mapping, Tuple
+from typing import Iterable, Mapping, Optional, Tuple
 
 # In the order of precedence: of two files with the same name the one in the earlier folder is read alone.
 FOLDERS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d")
@@ -15,8 +15,8 @@ _SWAPPED = str.maketrans("./", "/.")
 # A longer pattern matches no path, and fnmatch takes minutes to find that out.
 _PATH_MAX = 4096
 
-Entry = Tuple[str, str]
-"""A sysctl's name with dots (it may be a glob) and its value."""
+Entry = Tuple[str, Optional[str]]
+"""A sysctl's name with dots (it may be a glob) and its value; None where a line keeps the name from globs and sets nothing."""
 
 
 def dotted(name: str) -> str:
@@ -48,8 +48,9 @@ def parse(text: str) -> list[Entry]:
         if not line or line[0] in "#;":
             continue
         name, equals, value = line.partition("=")
-        if equals:
-            entries.append((dotted(name.strip().lstrip("-").strip()), normalize(value)))
+        # '-name = value' does not complain where the kernel refuses it; '-name' alone keeps the name from globs.
+        if equals or name.startswith("-"):
+            entries.append((dotted(name.strip().lstrip("-").strip()), normalize(value) if equals else None))
     return entries
 
 
@@ -66,20 +67,41 @@ def reading_order(paths: Iterable[str]) -> list[str]:
 def at_boot(name: str, files: Mapping[str, list[Entry]]) -> tuple[str, str] | None:
     """Return value and path of the setting that counts for C(name) at the next boot, None where there is none.
 
-    A line that names the sysctl itself counts before one that matches it by a glob.
+    Args:
+        name: dotted.
+        files: the entries of every file by path.
+    """
+    value, path = deciding(name, files) or (None, "")
+    return None if value is None else (value, path)
+
+
+def deciding(name: str, files: Mapping[str, list[Entry]]) -> tuple[str | None, str] | None:
+    """Return value and path of the line that decides over C(name), None where there is none.
+
+    A line that names the sysctl itself counts before one that matches it by a glob, in whatever order they are read; the value is
+    None where such a line sets nothing, and takes back what those before it set (systemd src/sysctl/sysctl.c, parse_file).
 
     Args:
         name: dotted.
         files: the entries of every file by path.
     """
-    exact = matched = None
+    exact: tuple[str | None, str] | None = None
+    matched: tuple[str | None, str] | None = None
     for path in reading_order(files):
         for pattern, value in files[path]:
             if pattern == name:
                 exact = (value, path)
-            elif len(pattern) < _PATH_MAX and fnmatch.fnmatchcase(name, pattern):
+            elif value is not None and _matches(pattern, name):
                 matched = (value, path)
     return exact or matched
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """Tell whether a glob matches a dotted name: below /proc/sys, so that a '*' stands for a part of a path."""
+    if len(pattern) >= _PATH_MAX:
+        return False
+    globs, parts = (text.translate(_SWAPPED).split("/") for text in (pattern, name))
+    return len(globs) == len(parts) and all(map(fnmatch.fnmatchcase, parts, globs))
 
 
 def render(settings: Mapping[str, str]) -> str:

@@ -11,8 +11,8 @@ short_description: Set sysctls now and for every boot, all in one call
 version_added: 0.1.0
 description:
   - Writes the settings to a file of its own and sets them in the running kernel.
-  - Tells the value of the running kernel and the one of the next boot apart, and names the other file that would
-    override a setting at the next boot.
+  - Tells the value of the running kernel and the one of the next boot apart. Where another file would override a setting at the next
+    boot nothing is changed, see C(reasons); in check mode it is only said.
 options:
   settings:
     description: Sysctl name to value.
@@ -54,15 +54,21 @@ overridden:
   elements: dict
   contains:
     name: {description: The sysctl., type: str}
-    value: {description: What the other file sets., type: str}
+    value: {description: "What the other file sets, V(the kernel's default) where a line C(-NAME) sets nothing.", type: str}
     path: {description: The other file., type: str}
+reasons:
+  description: A sentence for each of them, with the cure. Where there is one the module changes nothing and fails.
+  returned: success
+  type: list
+  elements: str
 findings:
-  description: A sentence for each of them.
+  description: Always empty.
   returned: success
   type: list
   elements: str
 restart:
-  description: Always empty; running connections and processes see the change at once.
+  description:
+    - Always empty; running connections and processes see the change at once. A keepalive timer that runs already is not made shorter.
   returned: success
   type: list
   elements: str
@@ -73,6 +79,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubekeel.ha.plugins.module_utils import node_change, node_files, node_module, running_kernel, sysctl_files
 from ansible_collections.kubekeel.ha.plugins.module_utils.node_files import NodeError
+
+DEFAULT = "the kernel's default"
 
 
 def wanted_settings(settings: dict[str, Any]) -> dict[str, str]:
@@ -104,11 +112,13 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     text = node_files.read(path)
     rendered = sysctl_files.render(wanted) if wanted else None
     entries = running_kernel.boot_sysctls()
-    boot_before = {name: sysctl_files.at_boot(name, entries) for name in wanted}
+    boot_before = {name: sysctl_files.deciding(name, entries) for name in wanted}
     entries[path] = sysctl_files.parse(rendered or "")
-    boot_after = {name: sysctl_files.at_boot(name, entries) for name in wanted}
+    boot_after = {name: sysctl_files.deciding(name, entries) for name in wanted}
     overridden = [
-        {"name": name, "value": found[0], "path": found[1]} for name, found in boot_after.items() if found and found[0] != wanted[name]
+        {"name": name, "value": DEFAULT if found[0] is None else found[0], "path": found[1]}
+        for name, found in boot_after.items()
+        if found and found[0] != wanted[name]
     ]
     changes = []
     for name, value in wanted.items():
@@ -116,17 +126,20 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         if runtime[name] != value:
             changes.append(node_change.Change("sysctl", name, runtime[name], value, path))
         elif at_boot != value and boot_after[name] != boot_before[name]:
-            note = "now; at the next boot it would be %s" % (at_boot or "the kernel's default")
+            note = "now; at the next boot it would be %s" % (at_boot or DEFAULT)
             changes.append(node_change.Change("sysctl", name, runtime[name], value, path, note))
-    findings = [
-        "{path} sets {name} = {value} after kubekeel's file: at the next boot that value counts. Remove the line".format(**found)
+    reasons = [
+        "{path} {what}, and counts more than {ours}: at the next boot the wanted value would be gone. Remove the line "
+        "there, or set it to the wanted value".format(
+            path=found["path"], what=("has '-{name}'" if found["value"] == DEFAULT else "sets {name} = {value}").format(**found), ours=path
+        )
         for found in overridden
     ]
-    for finding in findings:
-        module.warn(finding)
     files = [node_change.FileChange(path, text, rendered)] if rendered != text else []
     stale = [name for name in wanted if runtime[name] != wanted[name]]
     if not module.check_mode:
+        if reasons:
+            raise NodeError("; ".join(reasons), reasons=reasons)
         node_change.keep(module.params["run_id"], files, sysctls={name: (runtime[name], wanted[name]) for name in stale})
         # The kernel first: a value that it refuses must not wait for the next boot.
         for name in stale:
@@ -143,7 +156,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "diff": diff,
         "effective": {name: {"runtime": wanted[name], "boot": (boot_after[name] or (None,))[0]} for name in wanted},
         "overridden": overridden,
-        "findings": findings,
+        "reasons": reasons,
+        "findings": [],
         "restart": [],
     }
 

@@ -332,10 +332,12 @@ PROFILES: tuple[dict[str, Any], ...] = (
     wanted=st.sampled_from(PROFILES) | wrecked(*PROFILES),
     ours=st.none() | broken(sysctl_files.render({"net.ipv4.tcp_retries2": "8"})),
     user=broken(seeds.SYSCTLS),
+    # What it sets to another value is refused, and then nothing else is seen.
+    later=st.just("") | broken(seeds.SYSCTLS),
     room=ROOM,
 )
-def test_sysctls(node: Node, wanted: Any, ours: str | None, user: str, room: int | None) -> None:
-    files = {"sysctl.d/10-user.conf": user, "lib/99-zzz.conf": user} | ({} if ours is None else {"sysctl.d/99-zz-kubekeel.conf": ours})
+def test_sysctls(node: Node, wanted: Any, ours: str | None, user: str, later: str, room: int | None) -> None:
+    files = {"sysctl.d/10-user.conf": user, "lib/99-zzz.conf": later} | ({} if ours is None else {"sysctl.d/99-zz-kubekeel.conf": ours})
 
     def look() -> dict[str, str]:
         return {name: " ".join((node.proc / name).read_text().split()) for name in KERNEL}
