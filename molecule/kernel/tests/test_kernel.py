@@ -28,6 +28,7 @@ ASK = (
     "ask = lambda _: urllib.request.urlopen('http://%s/', timeout=5).read().decode().strip();"
     "print(json.dumps(collections.Counter(map(ask, range(100)))))" % WEB
 )
+ONLY_PROXY = ("--skip-tags", "tcp_timeouts")
 OLD_PYTHON = "/usr/local/bin/python-on-an-old-kernel"
 """An interpreter to which the kernel says that it is a 2.6: no older one than the machine's own can be had."""
 
@@ -36,12 +37,12 @@ def ansible(playbook: str, *options: str, **variables: object) -> subprocess.Com
     """Run one of the scenario's playbooks, with the inventory and the environment of molecule."""
     inventory = os.environ["MOLECULE_PROJECT_DIRECTORY"] + "/inventories/molecule"
     command = ["ansible-playbook", "-i", inventory, str(SCENARIO / playbook), "-e", json.dumps(variables), *options]
-    return subprocess.run(command, env={**os.environ, "ANSIBLE_NOCOLOR": "1"}, capture_output=True, text=True, check=False)
+    return subprocess.run(command, env={**os.environ, "ANSIBLE_FORCE_COLOR": "0"}, capture_output=True, text=True, check=False)
 
 
 def switch(mode: str) -> None:
     """Let the role switch kube-proxy to a mode."""
-    done = ansible("converge.yml", "--skip-tags", "tcp_timeouts", kube_proxy_mode=mode)
+    done = ansible("converge.yml", *ONLY_PROXY, kube_proxy_mode=mode)
     assert done.returncode == 0, done.stdout[-3000:]
 
 
@@ -162,27 +163,28 @@ def refused(host: Host, prepare: str, mend: str, *options: str, **variables: obj
     finally:
         host.check_output(mend)
     assert done.returncode != 0, done.stdout[-3000:]
-    return " ".join(done.stdout.split())
+    return " ".join((done.stdout + done.stderr).split())
 
 
 def test_ipvs_without_its_modules_and_tools_is_refused_with_the_cure(host: Host) -> None:
     folder = "/lib/modules/$(uname -r)"
     hide = f"modprobe -r ip_vs_rr ip_vs_wrr ip_vs_sh ip_vs && sed -i.all /ip_vs/d {folder}/modules.dep && mv /usr/sbin/ipset /root/"
     mend = f"mv {folder}/modules.dep.all {folder}/modules.dep; mv /root/ipset /usr/sbin/"
-    said = refused(host, hide, mend, kube_proxy_mode="ipvs", kube_proxy_install_packages=False)
+    said = refused(host, hide, mend, *ONLY_PROXY, kube_proxy_mode="ipvs", kube_proxy_install_packages=False)
     assert "this kernel has no module ip_vs, ip_vs_rr, ip_vs_wrr, ip_vs_sh: install the distribution's package of kernel modules" in said
     assert "ipset is missing, which ipvs needs, and kube_proxy_install_packages is false: install the package ipset" in said
 
 
-def test_a_package_that_cannot_be_had_is_refused_with_the_cure(host: Host) -> None:
-    said = refused(host, "mv /usr/sbin/nft /root/", "mv /root/nft /usr/sbin/", kube_proxy_mode="nftables")
-    assert re.search(r"nft is missing, which nftables needs, and \S+ knows no package nftables", said), said
-
-
-def test_nftables_on_a_kernel_that_is_too_old_is_refused_with_the_cure(host: Host) -> None:
-    make = f"printf '#!/bin/sh\\nexec setarch --uname-2.6 /usr/bin/python3 \"$@\"\\n' > {OLD_PYTHON}; chmod 755 {OLD_PYTHON}"
-    said = refused(host, make, f"rm {OLD_PYTHON}", kube_proxy_mode="nftables", ansible_python_interpreter=OLD_PYTHON)
+def test_nftables_without_its_tool_and_on_an_old_kernel_is_refused_with_the_cure(host: Host) -> None:
+    known = "/var/lib/dpkg/status"
+    hide = (
+        f"printf '#!/bin/sh\\nexec setarch --uname-2.6 /usr/bin/python3 \"$@\"\\n' > {OLD_PYTHON}; chmod 755 {OLD_PYTHON};"
+        f"mv /usr/sbin/nft {known} /root/; touch {known}"
+    )
+    mend = f"rm {OLD_PYTHON}; mv /root/nft /usr/sbin/; mv /root/status {known}"
+    said = refused(host, hide, mend, *ONLY_PROXY, kube_proxy_mode="nftables", ansible_python_interpreter=OLD_PYTHON)
     assert re.search(r"the kernel is 2\.6\.\d+, nftables needs 5\.13 or later: upgrade it, or choose iptables", said), said
+    assert "nft is missing, which nftables needs, and apt-cache knows no package nftables: add the repository that has it" in said
 
 
 def test_a_file_that_counts_more_at_the_next_boot_is_refused_with_the_cure(host: Host) -> None:
