@@ -15,13 +15,15 @@ from rich.table import Table
 
 NAME = os.environ.get("NAME", "lab")
 INVENTORY = f"inventories/{NAME}"
-RUNS = int(os.environ.get("RUNS", "5"))
+RUNS = int(os.environ.get("RUNS", "7"))
 COMMANDS = {
     "ansible -m ping": ["ansible", "-i", INVENTORY, "all", "-m", "ansible.builtin.ping"],
     "kubekeel.ha.audit": ["ansible-playbook", "-i", INVENTORY, "kubekeel.ha.audit"],
     "kubekeel audit": [sys.executable, "-m", "kubekeel", "audit", "--inventory", INVENTORY],
     "kubekeel.ha.remediate": ["ansible-playbook", "-i", INVENTORY, "kubekeel.ha.remediate"],
 }
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""As where kubekeel is installed: its modules are compiled once, not in each run."""
 OVERHEAD = 1.0
 """Seconds that the command may add to a run."""
 
@@ -29,8 +31,11 @@ OVERHEAD = 1.0
 def timed(command: list[str]) -> float:
     """Run a command that has to succeed and return its seconds."""
     start = time.monotonic()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.monotonic() - start
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=ENVIRONMENT)
+    seconds = time.monotonic() - start
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{(done.stderr or done.stdout)[-3000:]}")
+    return seconds
 
 
 def main() -> None:
@@ -43,8 +48,9 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for number in range(RUNS):
         console.print(f"Round {number + 1} of {RUNS}")
-        for name, command in COMMANDS.items():
-            seconds[name].append(timed(command))
+        # To and fro, so that neither of two neighbours is always the later one.
+        for name in list(COMMANDS)[:: -1 if number % 2 else 1]:
+            seconds[name].append(timed(COMMANDS[name]))
     base = statistics.median(seconds["ansible -m ping"])
     table = Table(title=f"Nothing to do on the nodes of {INVENTORY}, {RUNS} runs in turn", title_justify="left")
     for column in ("command", "median s", "fastest s", "slowest s", "x ping"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: cni_tuning
 short_description: Give new pods sysctls by the CNI plugin tuning
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Puts the plugin C(tuning) of containernetworking-plugins at the end of the node's CNI chain, or takes it out again. Every pod that
     starts from then on has the sysctls, pods that run are left alone. containerd reads the file anew by itself; nothing restarts.

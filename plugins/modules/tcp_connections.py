@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tcp_connections
 short_description: Tell when TCP connections to a dead peer end, on a node and in its pods
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Reads the sysctls of the host's network namespace and of those of its pods, and what C(ss -o) says of the connections that are
     established there.

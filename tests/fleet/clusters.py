@@ -63,6 +63,8 @@ esac
 CONFIGURATION = """\
 # An external datastore: the servers list no members of it.
 datastore-endpoint: postgres://standin
+# Nobody would say which mode is in force, or write rules.
+disable-kube-proxy: true
 """
 
 
@@ -123,7 +125,6 @@ def inventory(clusters: SmallClusters, names: Sequence[str]) -> dict[str, Any]:
                 "ansible_control_path_dir": str(state.control_path),
                 "ansible_python_interpreter": "/usr/bin/python3",
                 "kubekeel_distribution": "k3s",
-                "kube_proxy_mode": "iptables",
                 "preflight_spare": False,
             },
             "children": {
