@@ -6,6 +6,7 @@ click, not typer as in the lab: most commands take the same options, which click
 import contextlib
 import functools
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -232,9 +233,9 @@ def lab_command(arguments: Sequence[str]) -> None:
         chosen = os.environ.get(inventories.VARIABLE) or os.environ.get("ANSIBLE_INVENTORY")
         if chosen:
             raise UsageError(f"The environment names the inventory {chosen}, so further commands would go there. Unset it first")
-        machine = ["--vm"] if {"vm", "--distribution=vm"} & set(arguments) else []
+        is_machine = "--distribution=vm" in arguments or ("--distribution", "vm") in itertools.pairwise(arguments)
         # Its progress goes to standard error.
-        done = subprocess.run([*lab, "requirements", *machine], stdout=subprocess.DEVNULL, check=False)
+        done = subprocess.run([*lab, "requirements", *(["--vm"] if is_machine else [])], stdout=subprocess.DEVNULL, check=False)
         if done.returncode:
             raise SystemExit(KubekeelError.exit_code)
     os.execv(sys.executable, [*lab, *arguments])  # noqa: S606

@@ -29,6 +29,8 @@ WRITTEN = (
     "/etc/systemd/system/*.d",
     "/etc/rancher/k3s",
     "/etc/rancher/k3s/config.yaml.d",
+    "/etc/cni/net.d",
+    f"{K3S_DATA}/agent/etc/cni/net.d",
 )
 """Folders in which kubekeel writes."""
 KUBECTL_TIMEOUT = 20
@@ -240,7 +242,7 @@ def collect(asked: dict[str, Any]) -> dict[str, Any]:
     else:
         files += ["%s/args/%s" % (MICROK8S_DATA, name) for name in COMPONENTS]
         files += ["/etc/systemd/system/%s.service.d/zz-kubekeel.conf" % unit]
-    folders = [*WRITTEN, MICROK8S_DATA + "/args", RUNS + "/*", MARKS]
+    folders = [*WRITTEN, MICROK8S_DATA + "/args", MICROK8S_DATA + "/args/cni-network", RUNS + "/*", MARKS]
     boot = [path for folder in SYSCTLS for path in glob.glob(folder + "/*.conf")]
     found.update(
         state={name: state.get(name, "") for name in ("ActiveState", "SubState", "NRestarts")},

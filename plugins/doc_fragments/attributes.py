@@ -15,7 +15,7 @@ attributes:
     support: full
     platforms: posix
 requirements:
-  - Python 3.8 or later on the node, nothing else
+  - Python 3.8 or later on the node
 author: the kubekeel authors (@kubekeel)
 """
 

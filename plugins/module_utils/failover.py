@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Mapping, NamedTuple, Tuple
 
-from ansible_collections.kubekeel.ha.plugins.module_utils import go_duration, timing
+from ansible_collections.kubekeel.ha.plugins.module_utils import go_duration, tcp_timers, timing
 from ansible_collections.kubekeel.ha.plugins.module_utils.release import Release, parse_release
 from ansible_collections.kubekeel.ha.plugins.module_utils.settings import APISERVER, CONTROLLER_MANAGER, ETCD, KUBELET
 
@@ -78,9 +78,6 @@ GRACE_PERIOD_BEFORE = 40.0
 
 _NANOSECOND = 1e-9
 """What Go counts in: a shorter duration is none."""
-
-RTO_MIN, RTO_MAX = 0.2, 120.0
-"""Bounds of TCP's retransmission time-out, which doubles in between (kernel, ip-sysctl; include/net/tcp.h)."""
 
 MOST = 0.75
 """The part of a step that its largest contributions have to explain."""
@@ -196,16 +193,6 @@ class Budget:
             "largest": [shown(part) for part in self.largest],
             "unread": list(self.unread),
         }
-
-
-def retries2_seconds(retries: int) -> float:
-    """Return the time after which the kernel gives up unanswered data, in seconds.
-
-    It is the sum of the first C(retries) + 1 time-outs, from 0.2 s doubling up to 120 s (kernel, ip-sysctl: tcp_retries2;
-    tcp_timer.c: tcp_model_timeout).
-    """
-    doublings = min(retries, int(math.log2(RTO_MAX / RTO_MIN)))
-    return RTO_MIN * (2.0 ** (doublings + 1) - 1) + RTO_MAX * (retries - doublings)
 
 
 def budget(settings: Settings) -> Budget:
@@ -339,7 +326,7 @@ def _watch(known: Settings, gone: Step) -> Contribution:
     """
     found = known.http2_read_idle_timeout + known.http2_ping_timeout
     if known.http2_read_idle_timeout <= 0:
-        found = retries2_seconds(known.tcp_retries2)
+        found = tcp_timers.given_up_after(known.tcp_retries2)
     late = Cases(0.0, 0.0, max(0.0, found - gone.seconds.worst))
     why = "with HTTP2_PING_TIMEOUT_SECONDS: a kube-proxy whose API server died, too, sees no change before"
     return Contribution("HTTP2_READ_IDLE_TIMEOUT_SECONDS", ENVIRONMENT, late, why)
@@ -350,7 +337,7 @@ def _unacknowledged_dropped(known: Settings) -> Step:
 
     Of host processes and hostNetwork pods: other pods have sysctls of their own.
     """
-    expected = retries2_seconds(known.tcp_retries2)
+    expected = tcp_timers.given_up_after(known.tcp_retries2)
     late = TIMER_LATENESS.times(expected).plus(Cases(0.0, 0.0, TIMER_SLACK))
     return Step(
         "unacknowledged_dropped",

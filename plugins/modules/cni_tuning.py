@@ -24,6 +24,8 @@ options:
       - Without any the module takes out what it put there.
     type: dict
     required: true
+requirements:
+  - the CNI plugin tuning, where O(sysctls) names any
 extends_documentation_fragment:
   - kubekeel.ha.attributes
   - kubekeel.ha.attributes.writes
@@ -418,7 +420,6 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "changes": [] if made.reasons else [dict(change.as_result(), why=WHY, source=SOURCE) for change in made.changes],
         "diff": [] if made.reasons else [change.as_diff() for change in made.files],
         "reasons": made.reasons,
-        "findings": [],
         "restart": [],
     }
 

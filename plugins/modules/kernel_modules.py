@@ -108,9 +108,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     files = [node_change.FileChange(path, text, after)] if after != text else []
     persistent = (text or "").split()
     there = running_kernel.modules("modules.builtin")
-    missing = [name for name in wanted if name.replace("-", "_") not in there]
+    missing = [name for name in wanted if modprobe_files.normalize(name) not in there]
     # What is built in needs nobody to load it. Only one that was loaded has a state.
-    loadable = [name for name in wanted if name in missing or os.path.exists("/sys/module/%s/initstate" % name.replace("-", "_"))]
+    loadable = [name for name in wanted if name in missing or os.path.exists("/sys/module/%s/initstate" % modprobe_files.normalize(name))]
     found = find_obstacles(loadable, missing)
     if not module.check_mode:
         if found.reasons:

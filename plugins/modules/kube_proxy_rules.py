@@ -25,6 +25,8 @@ options:
     description: For how many seconds to wait until kube-proxy says its mode and has written its rules.
     type: int
     default: 0
+requirements:
+  - iptables, ipset, iproute2, ipvsadm and nft, each where there is something of its kind
 extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.writes, kubekeel.ha.distribution]
 """
 

@@ -61,11 +61,6 @@ reasons:
   returned: success
   type: list
   elements: str
-findings:
-  description: Always empty.
-  returned: success
-  type: list
-  elements: str
 restart:
   description:
     - Always empty; running connections and processes see the change at once. A keepalive timer that runs already is not made shorter.
@@ -157,7 +152,6 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "effective": {name: {"runtime": wanted[name], "boot": (boot_after[name] or (None,))[0]} for name in wanted},
         "overridden": overridden,
         "reasons": reasons,
-        "findings": [],
         "restart": [],
     }
 

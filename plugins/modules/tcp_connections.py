@@ -25,6 +25,8 @@ options:
     type: str
     choices: [none, cni, safe-sysctls, init-container]
     default: none
+requirements:
+  - ss of iproute2
 extends_documentation_fragment: [kubekeel.ha.attributes, kubekeel.ha.attributes.reads, kubekeel.ha.distribution]
 seealso:
   - module: kubekeel.ha.cni_tuning

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.kubekeel.ha.plugins.filter import failover_budget
-from ansible_collections.kubekeel.ha.plugins.module_utils import failover
+from ansible_collections.kubekeel.ha.plugins.module_utils import failover, tcp_timers
 from ansible_collections.kubekeel.ha.plugins.module_utils.failover import LEADER, OTHER, Settings
 from ansible_collections.kubekeel.ha.plugins.plugin_utils import budget as glue
 from hypothesis import example, given, settings
@@ -171,7 +171,7 @@ def late(expected: float) -> failover.Cases:
     [(0, 0.2), (1, 0.6), (5, 12.6), (6, 25.4), (7, 51.0), (8, 102.2), (9, 204.6), (10, 324.6), (15, 924.6), (255, 29724.6)],
 )
 def test_retries2(retries: int, expected: float) -> None:
-    assert failover.retries2_seconds(retries) == pytest.approx(expected)
+    assert tcp_timers.given_up_after(retries) == pytest.approx(expected)
     found = seconds(dataclasses.replace(SHORT, tcp_retries2=retries), OTHER, "unacknowledged_dropped")
     assert found == pytest.approx(late(expected))
 

@@ -4,7 +4,7 @@ It writes the tables ``ip kube-proxy`` and ``ip6 kube-proxy`` with the names of 
 pkg/proxy/nftables/proxier.go, README.md there), so that what looks for them finds what it would find on a real node. It
 asks the API every two seconds instead of watching it, and knows no node ports, load balancers or session affinity.
 
-Like the real one it removes nothing that other modes left, when it starts, and leaves its own tables when it ends.
+Unlike the real one it removes nothing that other modes left, when it starts; as that does it leaves its own tables when it ends.
 """
 
 import argparse
