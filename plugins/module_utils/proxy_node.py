@@ -40,6 +40,8 @@ _LEGACY_TABLES = {"iptables": "/proc/net/ip_tables_names", "ip6tables": "/proc/n
 # What iptables-nft calls its tables.
 _TABLES = frozenset({"filter", "nat", "mangle", "raw", "security"})
 _POLL = 1.0
+# Not 'contains incompatible base-chains', where those of iptables are shown all the same.
+_HIDDEN = re.compile(r"^# Table `(\S+)' is incompatible", re.MULTILINE)
 
 # sudo may hand over a PATH without the folders of administration.
 _FOLDERS = (
@@ -77,9 +79,10 @@ def flags(module: AnsibleModule, found: distribution.Distribution) -> Mapping[st
 
 
 def metrics_address(given: Mapping[str, str]) -> str:
-    """Return where kube-proxy can be asked from its own node, an empty text where its flags switch that off."""
-    host, port = addresses.split(given.get("metrics-bind-address", METRICS_ADDRESS))
-    if not host:
+    """Return where kube-proxy can be asked from its own node, an empty text where its flags switch that off, or leave it to the kernel."""
+    text = given.get("metrics-bind-address", METRICS_ADDRESS)
+    host, port = addresses.split(text)
+    if not host or text.endswith(":0"):
         return ""
     local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     return addresses.join(local, port or addresses.split(METRICS_ADDRESS)[1])
@@ -92,6 +95,16 @@ def mode(address: str) -> str:
     except (OSError, ValueError, http.client.HTTPException):
         return ""
     return answer if answer in proxy_mode.MODES else ""
+
+
+def wait_for_mode(address: str, seconds: float) -> str:
+    """Wait until kube-proxy says its mode; return an empty text where it does not within the time."""
+    end = time.monotonic() + seconds
+    while True:
+        said = mode(address)
+        if said or time.monotonic() >= end:
+            return said
+        time.sleep(_POLL)
 
 
 def wait_for(module: AnsibleModule, address: str, seconds: float) -> tuple[str, bool, Kernel, list[str]]:
@@ -116,8 +129,8 @@ def wait_for(module: AnsibleModule, address: str, seconds: float) -> tuple[str, 
             kernel, findings = read_kernel(module)
             settled = proxy_rules.is_settled(said, kernel)
         if settled or not address or time.monotonic() >= end:
-            # With the rules of one family it works, and what is of the other one stays.
-            return said, settled or (bool(said) and bool(proxy_rules.written(said, kernel))), kernel, findings
+            # Where its address has rules the node works, and what is not settled stays.
+            return said, settled or (bool(said) and proxy_rules.works(said, kernel)), kernel, findings
         time.sleep(_POLL)
 
 
@@ -130,10 +143,23 @@ def read_kernel(module: AnsibleModule) -> tuple[Kernel, list[str]]:
     findings: list[str] = []
     # Asks the kernel itself, so that it needs no tool.
     tables = _nft_tables()
-    kernel = Kernel(families=[family for family in ("ip", "ip6") if (family, proxy_rules.NFT_TABLE) in tables])
+    kernel = Kernel(families=[family for family in ("ip", "ip6") if (family, proxy_rules.NFT_TABLE) in tables], family=_family())
     read_rulesets(module, kernel, tables, findings)
     read_services(module, kernel, findings)
     return kernel, findings
+
+
+def _family() -> str:
+    """Return the family of the node's address, as a kubelet that was not told one finds it: by a default route, of IPv4 first.
+
+    Source: kubernetes k8s.io/apimachinery pkg/util/net/interface.go, ChooseHostInterface.
+    """
+    # Destination and mask, or destination and length of its prefix; what is refused (loopback's entry) leads nowhere.
+    routes = [line.split() for line in (node_files.read("/proc/net/route", follow=True) or "").splitlines()]
+    if any(words[1:2] == ["00000000"] and words[7:8] == ["00000000"] for words in routes):
+        return "ip"
+    routes = [line.split() for line in (node_files.read("/proc/net/ipv6_route", follow=True) or "").splitlines()]
+    return "ip6" if any(words[:2] == ["0" * 32, "00"] and words[-1] != "lo" for words in routes) else "ip"
 
 
 def read_services(module: AnsibleModule, kernel: Kernel, findings: list[str]) -> None:
@@ -214,9 +240,16 @@ def read_ruleset(module: AnsibleModule, name: str) -> Ruleset:
         name: of the tool, without -save.
 
     Raises:
-        NodeError: it fails.
+        NodeError: it fails, or leaves a table out.
     """
-    return Ruleset(name, proxy_rules.parse_save(_output(module, name + "-save")))
+    text = _output(module, name + "-save")
+    hidden = _HIDDEN.findall(text)
+    if hidden:
+        raise NodeError(
+            "%s-save does not show the table %s, in which somebody wrote rules of nft's own ('nft list ruleset' shows them)"
+            % (name, " and ".join(hidden))
+        )
+    return Ruleset(name, proxy_rules.parse_save(text))
 
 
 def _of_backend(module: AnsibleModule, name: str, backend: str) -> str:

@@ -93,6 +93,7 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _TARGET = re.compile(r" -[jg] (\S+)")
 _COMMENT = re.compile(r" --comment (\"(?:[^\"\\]|\\.)*\"|\S+)")
 _MATCHED_SET = re.compile(r" --match-set (\S+)")
+_SERVICES = ("nat", "KUBE-SERVICES")
 _WRITTEN = {
     "iptables": re.compile(r" -j KUBE-(?:NODEPORTS|SVC-|EXT-)"),
     "ipvs": re.compile(r" -j KUBE-NODE-PORT\b| --match-set KUBE-(?:6-)?CLUSTER-IP "),
@@ -163,6 +164,8 @@ class Kernel:
     """Whether there may be ipsets that could not be read."""
     families: list[str] = field(default_factory=list)
     """Families of nftables (C(ip), C(ip6)) with a table of kube-proxy."""
+    family: str = "ip"
+    """Of the node's address. The other one may have next to no rules, and says nothing about whether kube-proxy works."""
 
 
 @dataclass
@@ -177,7 +180,7 @@ class Removal:
     """The same, to chains that stay, too, as another mode writes them."""
 
     def text(self) -> str:
-        """Return what iptables-restore --noflush has to read: all of it happens at once, or nothing."""
+        """Return what iptables-restore --noflush has to read: all of a table happens at once, or nothing."""
         lines = []
         for table in sorted({table for table, _ in self.chains} | {table for table, _ in self.jumps + self.stale}):
             mine = [name for of, name in self.chains if of == table]
@@ -288,14 +291,24 @@ def present(kernel: Kernel) -> list[str]:
     return sorted(found)
 
 
+def works(mode: str, kernel: Kernel) -> bool:
+    """Tell whether the rules of a mode are there for the family of the node's address, as far as rules can be read."""
+    return kernel.family in written(mode, kernel) or (kernel.family in kernel.unread and mode != "nftables")
+
+
 def is_settled(mode: str, kernel: Kernel) -> bool:
-    """Tell whether the rules of a mode are in force, as far as rules can be read: for each family that has rules for Services.
+    """Tell whether the rules of a mode are in force, as far as rules can be read: wherever there are rules for Services.
 
     kube-proxy says its mode before it has written its first rule (cmd/kube-proxy/app/server.go, Run), and until then those of the mode
-    before carry the requests. It writes one family after the other.
+    before carry the requests. It writes one family after the other. Where both backends of iptables have rules, those of one may be
+    old: kube-proxy will not write there, and only C(works) tells.
     """
-    found = written(mode, kernel)
-    return _with_services(kernel) <= found and bool(found or (kernel.unread and mode != "nftables"))
+    if mode == "nftables":
+        waiting = _with_services(kernel) - written(mode, kernel)
+    else:
+        readable = (one for one in kernel.rulesets if one.family not in kernel.unread)
+        waiting = frozenset(one.family for one in readable if one.chains.get(_SERVICES) and not _is_written(mode, one))
+    return works(mode, kernel) and not waiting
 
 
 def pending(mode: str, kernel: Kernel) -> frozenset[str]:
@@ -304,22 +317,25 @@ def pending(mode: str, kernel: Kernel) -> frozenset[str]:
 
 
 def _with_services(kernel: Kernel) -> frozenset[str]:
-    return frozenset(one.family for one in kernel.rulesets if one.chains.get(("nat", "KUBE-SERVICES")))
+    return frozenset(one.family for one in kernel.rulesets if one.chains.get(_SERVICES))
+
+
+def _is_written(mode: str, ruleset: Ruleset) -> bool:
+    return any(map(_WRITTEN[mode].search, ruleset.chains.get(_SERVICES, ())))
 
 
 def written(mode: str, kernel: Kernel) -> frozenset[str]:
     """Return the families with rules of a mode. Of the two backends of iptables kube-proxy uses one."""
     if mode == "nftables":
         return frozenset(kernel.families)
-    found = (one for one in kernel.rulesets if any(map(_WRITTEN[mode].search, one.chains.get(("nat", "KUBE-SERVICES"), ()))))
-    return frozenset(one.family for one in found)
+    return frozenset(one.family for one in kernel.rulesets if _is_written(mode, one))
 
 
 def leftovers(mode: str, kernel: Kernel, excluded: Sequence[Network] = ()) -> Leftovers:
     """Return what has to go, but for families in which the mode is not in force yet.
 
     Args:
-        mode: the one that is in force, and has written its rules for one family at least.
+        mode: the one that is in force, and has written its rules for the family of the node's address.
         kernel: what there is.
         excluded: networks whose virtual services kube-proxy leaves alone.
     """

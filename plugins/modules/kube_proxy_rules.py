@@ -168,7 +168,8 @@ def remove_rules(module: AnsibleModule, found: Leftovers, removal: Removal, mode
         except NodeError as error:
             found.findings.append(str(error))
             return False
-    return done(module, found, *words, data=again.text())
+    text = again.text()
+    return not text or done(module, found, *words, data=text)
 
 
 def destroy(module: AnsibleModule, found: Leftovers) -> None:
@@ -259,7 +260,7 @@ def run_module(module: AnsibleModule) -> dict[str, Any]:
         mode, settled, kernel, findings = proxy_node.wait_for(module, address, wait)
     except NodeError as error:
         # That it works is for kube-proxy to say; that nothing can be removed says nothing about it.
-        said = proxy_node.mode(address) if address else ""
+        said = proxy_node.wait_for_mode(address, wait) if address else ""
         text = "%s. So what another mode of kube-proxy left behind cannot be found: mend that" % error
         return dict(result, mode=said, says=said, silent=bool(address and wait and not said), findings=[text])
     if not mode or not settled:

@@ -18,6 +18,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubekeel.ha.plugins.module_utils import (
     distribution,
     modprobe_files,
+    node_files,
     proxy_mode,
     proxy_node,
     proxy_rules,
@@ -399,6 +400,13 @@ def test_sets_of_kube_proxy_alone_go_and_those_that_a_rule_uses_stay() -> None:
         ("ipvs", two(IPTABLES, unread=frozenset({"ip6"})), False),
         ("nftables", Kernel(unread=frozenset({"ip", "ip6"})), False),
         ("iptables", Kernel(), False),
+        # The family of the node's address decides: the other one has next to no rules.
+        ("nftables", Kernel(families=["ip6"]), False),
+        ("nftables", Kernel(families=["ip6"], family="ip6"), True),
+        ("iptables", Kernel([Ruleset("ip6tables-nft", rules(IPTABLES).chains)]), False),
+        ("iptables", Kernel([Ruleset("ip6tables-nft", rules(IPTABLES).chains)], unread=frozenset({"ip"})), True),
+        # Old rules in the backend that can be read, and kube-proxy's in the one that cannot.
+        ("ipvs", Kernel([rules(IPTABLES)], unread=frozenset({"ip"})), True),
     ],
 )
 def test_a_mode_is_in_force_when_its_rules_are_there(mode: str, node: Kernel, settled: bool) -> None:
@@ -446,7 +454,8 @@ def test_without_ipset_what_tells_that_there_was_ipvs_stays() -> None:
 def test_both_backends_of_one_family_are_cleaned() -> None:
     """kube-proxy uses one of them; the other one has what it left there before."""
     node = Kernel([Ruleset("iptables-nft", rules(IPTABLES).chains), Ruleset("iptables-legacy", rules(IPVS).chains)])
-    assert proxy_rules.is_settled("iptables", node)
+    # One of them may be about to be written: nobody can tell before the time is up.
+    assert (proxy_rules.works("iptables", node), proxy_rules.is_settled("iptables", node)) == (True, False)
     assert [removal.ruleset.tool for removal in proxy_rules.leftovers("iptables", node).removals] == ["iptables-legacy"]
 
 
@@ -583,6 +592,8 @@ def test_kube_proxy_that_tells_nobody_its_mode(run_module: RunModule, node: dict
         ({"metrics-bind-address": "0.0.0.0:9249"}, "127.0.0.1:9249"),
         ({"metrics-bind-address": "[::]:10249"}, "[::1]:10249"),
         ({"metrics-bind-address": "10.0.2.15"}, "10.0.2.15:10249"),
+        # The kernel chooses the port.
+        ({"metrics-bind-address": "127.0.0.1:0"}, ""),
     ],
 )
 def test_where_kube_proxy_is_asked(given: dict[str, str], asked: str) -> None:
@@ -643,6 +654,7 @@ def test_what_a_tool_refuses_stays_and_ends_nothing(
 ) -> None:
     node["kernel"], node["refuses"] = kernel(IPVS, IPTABLES, ipvs=True, families=("ip",)), (refused,)
     monkeypatch.setattr(proxy_node, "virtual_services", lambda: node["kernel"].services)
+    monkeypatch.setattr(proxy_node, "read_ruleset", lambda *_: node["kernel"].rulesets[0])
     result = run_module(kube_proxy_rules)
     assert [change["name"] for change in result["changes"]] == removed
     (finding,) = result["findings"]
@@ -901,6 +913,29 @@ def test_what_apt_knows(monkeypatch: pytest.MonkeyPatch, said: str, known: dict[
 
     monkeypatch.setattr(proxy_node, "tool", lambda name: "/usr/bin/apt-cache" if name == "apt-cache" else None)
     assert kube_proxy_support.read_packages(Module(), ["nftables"], True) == proxy_mode.Packages(True, "apt-cache", known)
+
+
+@pytest.mark.parametrize(
+    ("route", "ipv6_route", "family"),
+    [
+        ("eth0 00000000 0100000A 0003 0 0 0 00000000 0 0 0\n", "", "ip"),
+        ("eth0 0000590A 00000000 0001 0 0 0 00FFFFFF 0 0 0\n", f"{'0' * 32} 00 {'0' * 32} 00 fe80 400 1 0 3 eth0\n", "ip6"),
+        ("eth0 0000590A 00000000 0001 0 0 0 00FFFFFF 0 0 0\n", f"{'0' * 32} 00 {'0' * 32} 00 {'0' * 32} ffffffff 1 0 200200 lo\n", "ip"),
+        ("", "", "ip"),
+    ],
+)
+def test_the_family_of_the_node_s_address(monkeypatch: pytest.MonkeyPatch, route: str, ipv6_route: str, family: str) -> None:
+    texts = {"/proc/net/route": "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n" + route}
+    texts["/proc/net/ipv6_route"] = ipv6_route
+    monkeypatch.setattr(node_files, "read", lambda path, **_: texts[path])
+    assert proxy_node._family() == family
+
+
+def test_a_table_that_iptables_does_not_show_is_not_taken_for_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden = "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n# Table `nat' is incompatible, use 'nft' tool.\n"
+    monkeypatch.setattr(proxy_node, "_output", lambda *_: hidden)
+    with pytest.raises(NodeError, match="does not show the table nat"):
+        proxy_node.read_ruleset(None, "iptables-nft")
 
 
 # -- What keeps a module from being loaded -----------------------------------------------------------------------------
