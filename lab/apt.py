@@ -1,4 +1,4 @@
-"""What the host's apt knows about Debian's mirror; read, never changed."""
+"""Debian's mirror, by what the host's apt knows, which is never changed; and lists of packages of our own."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,3 +45,29 @@ def acquire_options() -> list[str]:
     """Return the host's settings of ``ACQUIRE_PREFIXES`` as lines of apt.conf."""
     dump = run(["apt-config", "dump"])
     return [line for line in dump.splitlines() if line.startswith(ACQUIRE_PREFIXES) and not line.endswith('"";')]
+
+
+def own_lists(scratch: Path, kind: str) -> list[str]:
+    """Fetch the lists of the lab's suite, whatever release the host is, and return the options with which apt uses them.
+
+    Args:
+        scratch: where they are kept.
+        kind: ``deb`` or ``deb-src``.
+
+    Raises:
+        LabError: the mirror is out of reach
+    """
+    lists, sources = scratch / "lists", scratch / "sources.list"
+    (lists / "partial").mkdir(parents=True)
+    sources.write_text(host_mirror().line(kind))
+    settings = {
+        "Dir::Etc::SourceList": sources,
+        "Dir::Etc::SourceParts": "/dev/null",
+        "Dir::State::Lists": lists,
+        "Dir::Cache::pkgcache": "",
+        "Dir::Cache::srcpkgcache": "",
+        "APT::Sandbox::User": "root",
+    }
+    options = [f"-o{name}={value}" for name, value in settings.items()]
+    run(["apt-get", "--quiet", *options, "update"], timeout=300)
+    return options

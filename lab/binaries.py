@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import requirements
-from .apt import SUITE, host_mirror
+from .apt import SUITE, own_lists
 from .cache import Cache
 from .command import find_program, run
 from .console import Steps
@@ -119,21 +119,8 @@ def fetch_source(scratch: Path) -> Path:
     Raises:
         LabError: the mirror is out of reach or has another release
     """
-    lists = scratch / "lists"
-    (lists / "partial").mkdir(parents=True)
-    sources = scratch / "sources.list"
-    sources.write_text(host_mirror().line("deb-src"))
-    settings = {
-        "Dir::Etc::SourceList": sources,
-        "Dir::Etc::SourceParts": "/dev/null",
-        "Dir::State::Lists": lists,
-        "Dir::Cache::pkgcache": "",
-        "Dir::Cache::srcpkgcache": "",
-        "APT::Sandbox::User": "root",
-    }
-    apt = ["apt-get", "--quiet", *(f"-o{name}={value}" for name, value in settings.items())]
-    run([*apt, "update"], timeout=300)
-    run([*apt, "source", "--download-only", SOURCE_PACKAGE], cwd=scratch, timeout=900)
+    options = own_lists(scratch, "deb-src")
+    run(["apt-get", "--quiet", *options, "source", "--download-only", SOURCE_PACKAGE], cwd=scratch, timeout=900)
     description = next(scratch.glob("*.dsc"))
     # Debian numbers this release 1.20.5+really1.20.2.
     if f"really{VERSION.removeprefix('v')}-" not in description.name:

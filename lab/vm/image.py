@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import podman, requirements
-from ..apt import SUITE, host_mirror
+from ..apt import SUITE, own_lists
 from ..binaries import KubeBinaries
 from ..cache import Cache
 from ..command import run
@@ -138,20 +138,7 @@ def fetch_kernel(scratch: Path) -> Path:
     Raises:
         LabError: the mirror is out of reach or has no such package
     """
-    lists = scratch / "lists"
-    (lists / "partial").mkdir(parents=True)
-    sources = scratch / "sources.list"
-    sources.write_text(host_mirror().line("deb"))
-    settings = {
-        "Dir::Etc::SourceList": sources,
-        "Dir::Etc::SourceParts": "/dev/null",
-        "Dir::State::Lists": lists,
-        "Dir::Cache::pkgcache": "",
-        "Dir::Cache::srcpkgcache": "",
-        "APT::Sandbox::User": "root",
-    }
-    options = [f"-o{name}={value}" for name, value in settings.items()]
-    run(["apt-get", "--quiet", *options, "update"], timeout=300)
+    options = own_lists(scratch, "deb")
     name = kernel_package(run(["apt-cache", *options, "depends", KERNEL_PACKAGE]))
     run(["apt-get", "--quiet", *options, "download", name], cwd=scratch, timeout=900)
     return next(scratch.glob(f"{name}_*.deb"))
