@@ -44,9 +44,10 @@ class _Playbook:
         # The collection is there only since the loader is.
         import ansible_collections.kubekeel.ha as ours
 
-        remedies = pathlib.Path(next(iter(ours.__path__))) / "playbooks/tasks/remedies.yml"
-        play = {"name": "Remedies", "hosts": "all", "gather_facts": False, "tasks": [{"import_tasks": str(remedies)}]}
-        self.play = Play().load(play, variable_manager=self.manager, loader=self.loader)
+        folder = pathlib.Path(next(iter(ours.__path__))) / "playbooks"
+        play = {"name": "Remedies", "hosts": "all", "gather_facts": False, "vars_files": [str(folder / "vars/nodes.yml")]}
+        tasks = [{"import_tasks": str(folder / "tasks/remedies.yml")}]
+        self.play = Play().load({**play, "tasks": tasks}, variable_manager=self.manager, loader=self.loader)
         self.tasks = list(_tasks(self.play.compile()))
         self.hosts = self.inventory.get_hosts(":".join(GROUPS))
         self.inventory.subset(limit or None)
